@@ -1,0 +1,99 @@
+-- Models and their versions.
+
+create table public.ai_models (
+    id uuid primary key,
+    workspace_id uuid not null references trimtab.workspaces on delete cascade,
+    name text not null check (length(name) between 1 and 128 and name !~ '[@/[:cntrl:]]'),
+    description text not null default '',
+    provider text not null,
+    tags jsonb not null default '{}',
+    created_by uuid references trimtab.members,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    version int not null default 1
+);
+create unique index ai_models_name on public.ai_models (workspace_id, lower(name));
+create index ai_models_page on public.ai_models (workspace_id, id);
+select trimtab.protect('public.ai_models', 'viewer', 'operator', 'operator', 'admin');
+
+-- A model's own prices, dated, in pico-USD per token (1 USD per million tokens = 1,000,000 pico-USD per token);
+-- they take the place of the public price list from `effective_from` on.
+create table public.ai_model_prices (
+    id uuid primary key,
+    workspace_id uuid not null references trimtab.workspaces on delete cascade,
+    model_id uuid not null references public.ai_models on delete cascade,
+    effective_from timestamptz not null,
+    input_pico bigint not null check (input_pico >= 0),
+    output_pico bigint not null check (output_pico >= 0),
+    cache_read_pico bigint not null check (cache_read_pico >= 0),
+    cache_write_pico bigint not null check (cache_write_pico >= 0),
+    created_by uuid references trimtab.members,
+    created_at timestamptz not null default now(),
+    unique (model_id, effective_from)
+);
+create index ai_model_prices_workspace on public.ai_model_prices (workspace_id, model_id);
+select trimtab.protect('public.ai_model_prices', 'viewer', 'operator', 'none', 'admin');
+
+create table public.ai_model_lifecycle (
+    id uuid primary key,
+    workspace_id uuid not null references trimtab.workspaces on delete cascade,
+    model_id uuid not null references public.ai_models on delete cascade,
+    version_tag text not null check (length(version_tag) between 1 and 128 and version_tag !~ '[@/[:cntrl:]]'
+        and lower(version_tag) not in ('development', 'testing', 'staging', 'production', 'deprecated', 'retired', 'preview')),
+    lifecycle_stage text not null default 'development' check (lifecycle_stage in
+        ('development', 'testing', 'staging', 'production', 'deprecated', 'retired')),
+    approval_status text not null default 'pending' check (approval_status in
+        ('pending', 'approved', 'rejected', 'conditional')),
+    approval_conditions jsonb,
+    deployment_config jsonb not null default '{}',
+    performance_requirements jsonb not null default '{}',
+    resource_allocation jsonb not null default '{}',
+    description text not null default '',
+    parent_lifecycle_id uuid references public.ai_model_lifecycle,
+    lineage jsonb not null default '{}',
+    credential_id uuid references trimtab.provider_credentials,
+    created_by uuid references trimtab.members,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    version int not null default 1
+);
+create unique index ai_model_lifecycle_tag on public.ai_model_lifecycle (model_id, lower(version_tag));
+create index ai_model_lifecycle_page on public.ai_model_lifecycle (workspace_id, model_id, id);
+select trimtab.protect('public.ai_model_lifecycle', 'viewer', 'operator', 'operator', 'admin');
+
+-- What was served is fixed once approved: the configuration of an approved version cannot change.
+create function trimtab.keep_approved_version() returns trigger
+    language plpgsql set search_path = ''
+as $$
+begin
+    if old.approval_status in ('approved', 'conditional') and (
+        new.version_tag, new.model_id, new.deployment_config, new.performance_requirements, new.resource_allocation,
+        new.credential_id) is distinct from (
+        old.version_tag, old.model_id, old.deployment_config, old.performance_requirements, old.resource_allocation,
+        old.credential_id)
+    then
+        raise exception 'version % is approved and cannot be changed', old.version_tag using errcode = '55006';
+    end if;
+    return new;
+end
+$$;
+create trigger keep_approved_version before update on public.ai_model_lifecycle
+    for each row execute function trimtab.keep_approved_version();
+
+-- Each step in the life of a version: registered, changed, approved, rejected, conditional, stage.
+create table trimtab.lifecycle_events (
+    id uuid primary key,
+    workspace_id uuid not null references trimtab.workspaces on delete cascade,
+    lifecycle_id uuid not null references public.ai_model_lifecycle on delete cascade,
+    at timestamptz not null default now(),
+    actor_id uuid,
+    actor_name text not null,
+    event text not null check (event in
+        ('registered', 'changed', 'approved', 'rejected', 'conditional', 'stage')),
+    from_value text,
+    to_value text,
+    comment text not null default '',
+    evidence jsonb not null default '{}'
+);
+create index lifecycle_events_of on trimtab.lifecycle_events (workspace_id, lifecycle_id, id);
+select trimtab.protect('trimtab.lifecycle_events', 'viewer', 'operator', 'none', 'none');

@@ -1,0 +1,162 @@
+-- Deployments, the replicas behind them, and the routing that gateways follow.
+
+create table public.ai_model_deployments (
+    id uuid primary key,
+    workspace_id uuid not null references trimtab.workspaces on delete cascade,
+    model_id uuid not null references public.ai_models on delete cascade,
+    lifecycle_id uuid not null references public.ai_model_lifecycle on delete cascade,
+    deployment_name text not null,
+    environment text not null check (environment in ('development', 'staging', 'production')),
+    deployment_type text not null check (deployment_type in ('direct', 'blue-green', 'canary', 'rolling')),
+    status text not null default 'deploying' check (status in
+        ('deploying', 'healthy', 'unhealthy', 'failed', 'rolled_back', 'retired')),
+    status_reason text not null default '',
+    rollout_phase text not null default 'pending' check (rollout_phase in
+        ('pending', 'progressing', 'paused', 'baking', 'promoting', 'aborting', 'succeeded', 'aborted', 'superseded')),
+    endpoint_url text,
+    traffic_percentage numeric(5, 2) not null default 0 check (traffic_percentage between 0 and 100),
+    target_traffic_percentage numeric(5, 2) not null default 100 check (target_traffic_percentage between 0 and 100),
+    replicas int not null default 1 check (replicas between 0 and 1000),
+    config jsonb not null default '{}',
+    previous_deployment_id uuid references public.ai_model_deployments,
+    cutover_revision bigint,
+    drained_at timestamptz,
+    deadline_at timestamptz not null,
+    created_by uuid references trimtab.members,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    ended_at timestamptz,
+    version int not null default 1
+);
+create index ai_model_deployments_page on public.ai_model_deployments (workspace_id, id);
+create index ai_model_deployments_route on public.ai_model_deployments (workspace_id, model_id, environment, id);
+create index ai_model_deployments_live on public.ai_model_deployments (status) where ended_at is null;
+select trimtab.protect('public.ai_model_deployments', 'viewer', 'operator', 'operator', 'none');
+
+-- One process or one address behind a deployment. Desired state is written by the deployments controller, the rest by
+-- the runner that owns the replica.
+create table trimtab.replicas (
+    id uuid primary key,
+    workspace_id uuid not null references trimtab.workspaces on delete cascade,
+    deployment_id uuid not null references public.ai_model_deployments on delete cascade,
+    ordinal int not null,
+    kind text not null check (kind in ('external', 'process')),
+    spec jsonb not null default '{}',
+    desired text not null default 'running' check (desired in ('running', 'stopped')),
+    runner_id uuid,
+    status text not null default 'pending' check (status in
+        ('pending', 'starting', 'ready', 'unhealthy', 'backoff', 'failed', 'stopping', 'stopped')),
+    reason text not null default '',
+    url text,
+    pid int,
+    restarts int not null default 0,
+    cpu_percent real,
+    memory_bytes bigint,
+    changed_at timestamptz not null default now(),
+    unique (deployment_id, ordinal)
+);
+create index replicas_workspace on trimtab.replicas (workspace_id, deployment_id);
+create index replicas_active on trimtab.replicas (runner_id) where status <> 'stopped';
+select trimtab.protect('trimtab.replicas', 'viewer', 'operator', 'operator', 'system');
+
+-- The program on one host that turns replica rows into processes.
+create table trimtab.runners (
+    id uuid primary key,
+    hostname text not null,
+    pid int not null,
+    cpu int not null,
+    memory_mb int not null,
+    gpu int not null,
+    started_at timestamptz not null default now(),
+    heartbeat_at timestamptz not null default now()
+);
+select trimtab.protect('trimtab.runners', 'viewer', 'system', 'system', 'system', 'true');
+
+------------------------------------------------------------------------------------------------------------------
+-- Routing: what gateways hold in memory. An entry carries the revision that last changed it, so a gateway asks for
+-- `revision > mine` and has the patch.
+------------------------------------------------------------------------------------------------------------------
+
+create table trimtab.routing_head (
+    only_row boolean primary key default true check (only_row),
+    revision bigint not null
+);
+select trimtab.protect('trimtab.routing_head', 'system', 'none', 'none', 'none');
+insert into trimtab.routing_head (revision) values (0);
+
+create table trimtab.routing_revisions (
+    revision bigint primary key,
+    workspace_id uuid references trimtab.workspaces on delete cascade,
+    reason text not null,
+    actor_id uuid,
+    created_at timestamptz not null default now()
+);
+create index routing_revisions_workspace on trimtab.routing_revisions (workspace_id, revision);
+select trimtab.protect('trimtab.routing_revisions', 'viewer', 'none', 'none', 'none');
+
+create table trimtab.routing_entries (
+    kind text not null check (kind in ('api_key', 'route', 'deployment')),
+    key text not null,
+    workspace_id uuid not null references trimtab.workspaces on delete cascade,
+    revision bigint not null,
+    body jsonb,
+    primary key (kind, key)
+);
+create index routing_entries_revision on trimtab.routing_entries (revision);
+create index routing_entries_workspace on trimtab.routing_entries (workspace_id);
+comment on column trimtab.routing_entries.body is 'Null marks an entry that is gone; gateways must hear of that too.';
+select trimtab.protect('trimtab.routing_entries', 'operator', 'operator', 'operator', 'system');
+
+-- The next revision, as the last step of the change that needs it. The row lock on the head is held until commit, so
+-- revisions become visible in their order and `revision > mine` misses nothing.
+create function trimtab.next_revision(of_workspace uuid, why text) returns bigint
+    language plpgsql security definer set search_path = ''
+as $$
+declare
+    next_one bigint;
+begin
+    if not (trimtab.is_system()
+            or (trimtab.has_role('operator') and of_workspace = trimtab.current_workspace())) then
+        raise insufficient_privilege using message = 'routing is changed by operators of the workspace';
+    end if;
+    update trimtab.routing_head set revision = revision + 1 returning revision into next_one;
+    insert into trimtab.routing_revisions (revision, workspace_id, reason, actor_id)
+        values (next_one, of_workspace, why, trimtab.current_member());
+    perform pg_notify('trimtab_routing', next_one::text);
+    return next_one;
+end
+$$;
+revoke execute on function trimtab.next_revision from public;
+grant execute on function trimtab.next_revision to authenticated;
+
+-- One gateway worker: the revision it serves, and when it last used each deployment.
+create table trimtab.gateway_instances (
+    id uuid primary key,
+    hostname text not null,
+    pid int not null,
+    program_version text not null,
+    revision bigint not null,
+    started_at timestamptz not null default now(),
+    heartbeat_at timestamptz not null default now(),
+    lease_until timestamptz not null,
+    activity jsonb not null default '{}'
+);
+comment on column trimtab.gateway_instances.activity is
+    'deployment id -> {"in_flight": n, "last_request_at": RFC 3339} for deployments used since the last minutes.';
+select trimtab.protect('trimtab.gateway_instances', 'viewer', 'system', 'system', 'system', 'true');
+
+-- What happened, in order, for live views and for the story of one object.
+create table trimtab.events (
+    id uuid not null,
+    workspace_id uuid not null,
+    at timestamptz not null,
+    name text not null,
+    subject_type text not null,
+    subject_id uuid not null,
+    data jsonb not null default '{}',
+    primary key (id, at)
+) partition by range (at);
+create index events_workspace on trimtab.events (workspace_id, id);
+create index events_subject on trimtab.events (workspace_id, subject_id, id);
+select trimtab.protect('trimtab.events', 'viewer', 'operator', 'none', 'none');
+insert into trimtab.partitioned_tables values ('trimtab.events', 3, 90);
