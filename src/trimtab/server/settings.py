@@ -179,7 +179,7 @@ def _admin_key(value: str | None) -> str | None:
     if value is None:
         return None
     if len(value) < 16 or not value.isascii() or not value.isprintable() or " " in value:
-        raise _invalid("admin_key", "TRIMTAB_ADMIN_KEY needs 16 or more printable ASCII characters, no blanks")
+        raise _invalid("admin_key", "TRIMTAB_ADMIN_KEY needs 16 or more printable ASCII characters, no blank")
     return value
 
 
