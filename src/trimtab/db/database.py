@@ -42,7 +42,7 @@ class Scope:
 
     def claims(self) -> str:
         """The JSON document for `request.jwt.claims`."""
-        own = {"role": self.role}
+        own: dict[str, str] = {"role": self.role}
         if self.workspace_id is not None:
             own["workspace_id"] = str(self.workspace_id)
         if self.member_id is not None:

@@ -102,8 +102,8 @@ create function trimtab.authenticate(presented_hash text)
                     < array_position(array['viewer', 'operator', 'admin'], m.role) then k.role else m.role end,
             k.scopes
         from trimtab.api_keys k join trimtab.members m on m.id = k.member_id
-        where k.key_hash = presented_hash and k.revoked_at is null and m.deactivated_at is null
+        where trimtab.is_system() and k.key_hash = presented_hash and k.revoked_at is null and m.deactivated_at is null
             and (k.expires_at is null or k.expires_at > now());
     end;
 revoke execute on function trimtab.authenticate from public;
-grant execute on function trimtab.authenticate to trimtab_program;
+grant execute on function trimtab.authenticate to authenticated;
