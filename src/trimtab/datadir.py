@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 
+import psutil
+
 from trimtab.errors import Code, TrimtabError
+
+_ORPHANS_SECONDS = 15.0
 
 
 class DataDir:
@@ -26,24 +31,19 @@ class DataDir:
             self.path = path.resolve()
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise _not_writable(path, error) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(self._lock, 20).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._lock)
-            raise TrimtabError(
-                Code.DATA_DIR_IN_USE,
-                f"another Trimtab (pid {holder}) uses the data directory {path}; "
-                "stop it or choose another with --data-dir",
-                field="data_dir",
-            ) from None
+            raise not_writable(path, error) from None
+        self._acquire(path)
         try:
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             os.close(self._lock)
-            raise _not_writable(path, error) from None
+            raise not_writable(path, error) from None
+
+    @property
+    def lock_fd(self) -> int:
+        """Descriptor of the lock: a child that inherits it holds the directory too, until it ends."""
+        return self._lock
 
     def release(self) -> None:
         """Let others use the directory; may be called twice."""
@@ -67,7 +67,27 @@ class DataDir:
                 os.fsync(descriptor)
             temporary.replace(target)
         except OSError as error:
-            raise _not_writable(self.path, error) from None
+            raise not_writable(self.path, error) from None
+
+    def _acquire(self, path: Path) -> None:
+        deadline = time.monotonic() + _ORPHANS_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                holder = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip()
+                # A holder that was killed leaves parts that are about to end; wait for those, for nobody else.
+                if holder and not psutil.pid_exists(int(holder)) and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                os.close(self._lock)
+                raise TrimtabError(
+                    Code.DATA_DIR_IN_USE,
+                    f"another Trimtab (pid {holder or 'unknown'}) uses the data directory {path}; "
+                    "stop it or choose another with --data-dir",
+                    field="data_dir",
+                ) from None
 
     def __enter__(self) -> DataDir:
         return self
@@ -78,7 +98,8 @@ class DataDir:
         self.release()
 
 
-def _not_writable(path: Path, error: OSError) -> TrimtabError:
+def not_writable(path: Path, error: OSError) -> TrimtabError:
+    """The refusal that says why the data directory `path` cannot be used."""
     return TrimtabError(
         Code.DATA_DIR_NOT_WRITABLE,
         f"cannot write in the data directory {path}: {error.strerror}; "

@@ -26,6 +26,9 @@ def main(arguments: list[str]) -> int:
     name, descriptor = arguments
     with os.fdopen(int(descriptor), "rb") as document:
         context = PartContext.decode(document.read())
+    for inherited in (context.listen_fd, context.ready_fd, context.life_fd, context.lock_fd):
+        if inherited is not None:
+            os.set_inheritable(inherited, False)
     logging.basicConfig(
         level=context.settings.log_level.upper(),
         format=f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s",

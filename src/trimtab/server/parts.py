@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class PartContext:
         listen_fd: the listening TCP socket of web workers, bound by the supervisor; None for others.
         ready_fd: write end of the pipe on which the part says that it is ready.
         life_fd: read end of a pipe that closes when the supervisor is gone.
+        lock_fd: the lock of the data directory, held by every part until it ends.
     """
 
     name: str
@@ -72,6 +73,7 @@ class PartContext:
     listen_fd: int | None
     ready_fd: int
     life_fd: int
+    lock_fd: int
 
     def ready(self) -> None:
         """Tell the supervisor, once, that this part does its work now."""
@@ -83,6 +85,10 @@ class PartContext:
         if self.listen_fd is None:
             raise ValueError(f"part {self.name} has no listening socket")
         return socket.socket(fileno=self.listen_fd)
+
+    def with_ready_fd(self, descriptor: int) -> PartContext:
+        """Return the same with another pipe for readiness; each start of a part has its own."""
+        return replace(self, ready_fd=descriptor)
 
     def encode(self) -> bytes:
         """Return the document that `decode` reads."""

@@ -207,3 +207,9 @@ def _seconds(name: str, source: str, value: str | None, default: float) -> float
     return seconds
 
 
+
+
+def without_settings(env: Mapping[str, str]) -> dict[str, str]:
+    """Return `env` without the program's own variables: children get settings through their context, and what they
+    start in turn must not inherit secrets."""
+    return {name: value for name, value in env.items() if not name.startswith("TRIMTAB_")}

@@ -8,13 +8,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from trimtab.datadir import DataDir
+from trimtab.datadir import DataDir, not_writable
 from trimtab.db.embedded import cluster as files
 from trimtab.db.embedded import urls as addresses
 from trimtab.db.embedded.identity import Identity, candidates, choose, own
@@ -130,7 +130,10 @@ class EmbeddedPostgres:
         command = [str(self._programs / "postgres"), "-D", str(self._cluster)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        log = files.open_log(self._data_dir)
+        try:
+            log = files.open_log(self._data_dir)
+        except OSError as error:
+            raise not_writable(self._data_dir.path, error) from None
         try:
             self._log_start = os.fstat(log).st_size
             self._process = identity.spawn(
@@ -178,17 +181,17 @@ class EmbeddedPostgres:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def stop(self, timeout: float = 30.0) -> None:
-        """Stop the server: fast, after `timeout` seconds without a checkpoint, at last by force."""
+    def stop(self, timeout: float = 30.0, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Stop the server: fast, after `timeout` seconds or once `hurry()` without a checkpoint, at last by force."""
         process = self._process
-        if process is not None and process.poll() is None:
-            for number, seconds in ((signal.SIGINT, timeout), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0)):
-                process.send_signal(number)
-                try:
-                    process.wait(seconds)
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
+        steps = ((signal.SIGINT, timeout, hurry), (signal.SIGQUIT, 10.0, None), (signal.SIGKILL, 10.0, None))
+        for number, seconds, cut_short in steps:
+            if process is None or process.poll() is not None:
+                break
+            process.send_signal(number)
+            deadline = time.monotonic() + seconds
+            while process.poll() is None and time.monotonic() < deadline and not (cut_short and cut_short()):
+                time.sleep(_POLL_SECONDS)
         (self._data_dir.path / addresses.FILE).unlink(missing_ok=True)
 
     def last_words(self) -> str:
@@ -219,12 +222,7 @@ class EmbeddedPostgres:
             identity = choose(identities, postgres, directory, files.ENVIRONMENT)
             own(directory, identity)
         except OSError as error:
-            raise TrimtabError(
-                Code.DATA_DIR_NOT_WRITABLE,
-                f"cannot write in the data directory {self._data_dir.path}: {error.strerror}; "
-                "make it writable or choose another with --data-dir",
-                field="data_dir",
-            ) from None
+            raise not_writable(self._data_dir.path, error) from None
         if not made:
             files.make_cluster(
                 self._data_dir, self._programs, self._cluster, identity, self._passwords, sync=self._durable
