@@ -29,18 +29,17 @@ interface FailedStateProps {
   title: string;
   error: Error;
   onRetry: () => void;
-  retrying: boolean;
 }
 
 /** A request that failed: the reason, the request id for the log, and a retry. */
-export function FailedState({ title, error, onRetry, retrying }: FailedStateProps) {
+export function FailedState({ title, error, onRetry }: FailedStateProps) {
   const requestId = error instanceof RequestError ? error.requestId : null;
   return (
     <PanelState
       icon="warning"
       title={title}
       action={
-        <Button variant="default" onClick={onRetry} loading={retrying}>
+        <Button variant="default" onClick={onRetry}>
           Try again
         </Button>
       }

@@ -14,25 +14,30 @@ export function DeploymentList({ deployments }: { deployments: Deployment[] }) {
 
 function WideTable({ deployments }: { deployments: Deployment[] }) {
   return (
-    <Table verticalSpacing="sm" horizontalSpacing="lg" highlightOnHover className={classes.table}>
+    <Table
+      verticalSpacing="sm"
+      horizontalSpacing="lg"
+      highlightOnHover
+      highlightOnHoverColor="var(--trimtab-ground)"
+      className={classes.table}
+    >
       <Table.Thead>
         <Table.Tr>
           <Table.Th>Deployment</Table.Th>
-          <Table.Th>Version</Table.Th>
           <Table.Th>Environment</Table.Th>
           <Table.Th>Status</Table.Th>
           <Table.Th>Rollout</Table.Th>
-          <Table.Th className={classes.numeric}>Traffic now</Table.Th>
+          <Table.Th>Traffic now</Table.Th>
           <Table.Th>Endpoint</Table.Th>
         </Table.Tr>
       </Table.Thead>
       <Table.Tbody>
         {deployments.map((deployment) => (
           <Table.Tr key={deployment.id}>
-            <Table.Td>
-              <Text fw={500}>{deployment.deployment_name}</Text>
-            </Table.Td>
-            <Table.Td>
+            <Table.Td className={classes.name}>
+              <Text size="sm" fw={600}>
+                {deployment.deployment_name}
+              </Text>
               <Version deployment={deployment} />
             </Table.Td>
             <Table.Td>{humanize(deployment.environment)}</Table.Td>
@@ -42,7 +47,7 @@ function WideTable({ deployments }: { deployments: Deployment[] }) {
             <Table.Td>
               <Rollout deployment={deployment} />
             </Table.Td>
-            <Table.Td className={classes.numeric}>
+            <Table.Td>
               <Traffic share={deployment.traffic_percentage} />
             </Table.Td>
             <Table.Td className={classes.endpoint}>
@@ -89,7 +94,7 @@ function Cards({ deployments }: { deployments: Deployment[] }) {
 
 function Version({ deployment }: { deployment: Deployment }) {
   return (
-    <Text size="sm">
+    <Text size="sm" c="dimmed">
       {deployment.model_name} <span className={classes.tag}>{deployment.version_tag}</span>
     </Text>
   );

@@ -55,12 +55,7 @@ function Body({ query, renderSignIn }: BodyProps) {
   if (data !== undefined) return <Loaded page={data} />;
   if (error !== null) {
     return (
-      <FailedState
-        title="The deployments could not be read"
-        error={error}
-        onRetry={() => query.refetch()}
-        retrying={query.isFetching}
-      />
+      <FailedState title="The deployments could not be read" error={error} onRetry={() => query.refetch()} />
     );
   }
   return (

@@ -36,7 +36,6 @@ export function HealthPanel() {
           title="The health of the system is unknown"
           error={readiness.error}
           onRetry={() => readiness.refetch()}
-          retrying={readiness.isFetching}
         />
       ) : (
         <div className={classes.summary}>

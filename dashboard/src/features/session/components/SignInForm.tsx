@@ -20,15 +20,15 @@ export function SignInForm({ refusal }: { refusal?: string }) {
         label="API key"
         description="Kept in this tab only and forgotten when it closes. trimtab serve prints the first key once."
         placeholder="tt_…"
+        required
+        withAsterisk={false}
         autoComplete="off"
         spellCheck={false}
         value={key}
         onChange={(event) => setKey(event.currentTarget.value)}
         error={refusal}
       />
-      <Button type="submit" disabled={trimmed === ""}>
-        Show deployments
-      </Button>
+      <Button type="submit">Show deployments</Button>
     </form>
   );
 }
