@@ -163,7 +163,8 @@ def check(status: int, headers: Mapping[str, str], body: bytes) -> None:
 def may_repeat(status: int, body: bytes) -> bool:
     """Whether an answer says that the same request can succeed later."""
     if status in RETRIED:
-        return b'"retryable":false' not in body.replace(b" ", b"")
+        # An endpoint that cannot be reached is the caller's to mend first.
+        return b'"endpoint_unreachable"' not in body and b'"retryable":false' not in body.replace(b" ", b"")
     # The first request with this idempotency key still runs: its answer can be had when it ends.
     return status == 409 and b'"in_progress"' in body
 

@@ -185,6 +185,7 @@ class TestRepeating:
 
     def test_the_server_may_say_that_it_is_of_no_use(self) -> None:
         assert not calls.may_repeat(502, b'{"code": "x", "retryable": false}')
+        assert not calls.may_repeat(502, b'{"code": "endpoint_unreachable", "retryable": true}')
 
     def test_a_first_request_that_still_runs_is_waited_for(self) -> None:
         assert calls.may_repeat(409, b'{"code": "in_progress"}')
