@@ -82,17 +82,21 @@ create table trimtab.rollup_minute (
     output_tokens bigint not null,
     reasoning_tokens bigint not null,
     cost_nano bigint not null,
+    latency_count bigint not null,
     latency_us_sum bigint not null,
     ttft_count bigint not null,
     ttft_us_sum bigint not null,
+    generation_count bigint not null,
+    generation_tokens bigint not null,
     generation_us_sum bigint not null,
     latency_hist bytea not null,
     ttft_hist bytea not null,
+    speed_hist bytea not null,
     primary key (series_id, bucket, source_id)
 ) partition by range (bucket);
 create index rollup_minute_workspace on trimtab.rollup_minute (workspace_id, bucket);
 comment on column trimtab.rollup_minute.generation_us_sum is
-    'Time from first to last token of the requests in ttft_count: with output tokens, the generation speed.';
+    'Time in which generation_tokens came: from first to last token where streamed, the whole latency otherwise.';
 select trimtab.protect('trimtab.rollup_minute', 'viewer', 'system', 'system', 'system');
 insert into trimtab.partitioned_tables values ('trimtab.rollup_minute', 3, 8);
 
@@ -152,12 +156,17 @@ create table trimtab.metric_rollup_day (like trimtab.metric_rollup_minute includ
 create index metric_rollup_day_workspace on trimtab.metric_rollup_day (workspace_id, bucket);
 select trimtab.protect('trimtab.metric_rollup_day', 'viewer', 'system', 'system', 'system');
 
--- Up to where rollups have been compacted into hours and days.
-create table trimtab.rollup_progress (
-    table_name text primary key,
-    done_until timestamptz not null
+-- Hours (and days) whose rollups are behind: written in the transaction that changed what they are made from, removed in
+-- the one that makes them anew. A reader takes the finer rows for a bucket that is listed here, so it misses nothing.
+create table trimtab.rollup_dirty (
+    id bigint generated always as identity primary key,
+    workspace_id uuid not null,
+    family text not null check (family in ('request', 'metric')),
+    grain text not null check (grain in ('hour', 'day')),
+    bucket timestamptz not null
 );
-select trimtab.protect('trimtab.rollup_progress', 'system', 'system', 'system', 'none');
+create index rollup_dirty_of on trimtab.rollup_dirty (workspace_id, family, bucket);
+select trimtab.protect('trimtab.rollup_dirty', 'viewer', 'operator', 'none', 'system');
 
 -- Up to where each spool is in the database: moved in the same transaction as the rows.
 create table trimtab.spool_positions (
