@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-
 from tests.postgres import PostgresServer, running_server
+
 from trimtab.db.database import Database
 from trimtab.db.embedded import Urls
 

@@ -144,7 +144,6 @@ SCENARIOS: dict[str, tuple[Part, ...]] = {
     "idle": (part("shipper", "idle"),),
     "careless": (part("runner", "careless"),),
     "deaf": (part("shipper", "deaf", grace=0.3),),
-    "deaf-orphan": (part("shipper", "deaf"),),
     "broken": (part("shipper", "idle"), part("controller", "broken")),
     "refused": (part("shipper", "idle"), part("controller", "refused")),
     "observe": (part("shipper", "observe"),),

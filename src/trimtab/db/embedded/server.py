@@ -38,6 +38,7 @@ NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": 
 _POLL_SECONDS = 0.01
 _ORPHAN_SECONDS = 15.0
 _PORT_ATTEMPTS = 3
+_GRAVE = ("FATAL:", "PANIC:", "could not", "configuration parameter", "invalid value", "syntax error")
 
 
 class EmbeddedPostgres:
@@ -200,7 +201,7 @@ class EmbeddedPostgres:
         with path.open("rb") as log:
             log.seek(self._log_start)
             lines = log.read().decode("utf-8", "replace").splitlines()
-        grave = [line for line in lines if any(word in line for word in ("FATAL:", "PANIC:", "could not"))]
+        grave = [line for line in lines if any(word in line for word in _GRAVE)]
         chosen = grave or lines[-1:]
         return " / ".join(line.split("]", 1)[-1].strip() for line in chosen) or f"see {path}"
 
