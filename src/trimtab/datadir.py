@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-import psutil
-
 from trimtab.errors import Code, TrimtabError
+from trimtab.processes import is_alive
 
 _ORPHANS_SECONDS = 15.0
 
@@ -78,7 +77,7 @@ class DataDir:
             except OSError:
                 holder = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip()
                 # A holder that was killed leaves parts that are about to end; wait for those, for nobody else.
-                if holder and not psutil.pid_exists(int(holder)) and time.monotonic() < deadline:
+                if holder.isdigit() and not is_alive(int(holder)) and time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
                 os.close(self._lock)

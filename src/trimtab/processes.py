@@ -13,6 +13,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+import psutil
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -43,6 +45,14 @@ def death_signal(number: signal.Signals) -> Callable[[], None]:
             os._exit(1)
 
     return apply
+
+
+def is_alive(pid: int) -> bool:
+    """Whether process `pid` runs; one that has ended and was not waited for does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def adopt_orphans() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ import pytest
 from tests.waiting import is_gone, wait_for
 
 from trimtab.datadir import DataDir
-from trimtab.db.embedded import EmbeddedPostgres, Identity, as_nobody, in_namespace, plain, read_urls
+from trimtab.db.embedded import EmbeddedPostgres, Identity, as_nobody, in_namespace, plain, read_urls, server
 from trimtab.errors import Code, TrimtabError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -266,6 +268,32 @@ def test_failed_start_gives_the_servers_reason(tmp_path: Path) -> None:
         pass
     assert refusal.value.code is Code.START_FAILED
     assert "\n" not in refusal.value.detail
+
+
+def test_port_that_is_taken_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = server._free_port
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        offers = iter([taken.getsockname()[1], free()])
+        monkeypatch.setattr(server, "_free_port", lambda: next(offers))
+        with started(tmp_path) as postgres:
+            assert one(postgres.app_url(), "select 1") == 1
+            assert postgres.port != taken.getsockname()[1]
+
+
+def test_children_of_a_dead_holder_are_waited_for(tmp_path: Path) -> None:
+    """They hold the directory as long as they live, although the holder itself is gone."""
+    with DataDir(tmp_path) as first:
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[first.lock_fd])
+        dead = zombie()
+        (tmp_path / "lock").write_text(f"{dead}\n")
+    try:
+        threading.Timer(0.5, child.kill).start()
+        with DataDir(tmp_path):
+            assert child.wait(30) == -signal.SIGKILL
+    finally:
+        os.waitpid(dead, 0)
+        assert child.stdin is not None
+        child.stdin.close()
 
 
 def test_large_log_is_put_aside(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ class _StopRequestedError(Exception):
 
 def run(settings: Settings) -> int:
     """Run the server until a signal stops it; returns the exit status. Call it from the main thread."""
+    # Imported late, so that a supervisor of other parts needs no feature.
     from trimtab.server.preparation import prepare_database
 
     return Supervisor(settings, PARTS, prepare_database).run()
@@ -88,9 +89,9 @@ class Supervisor:
             format="%(asctime)s %(levelname)s supervisor: %(message)s",
             stream=sys.stderr,
         )
-        self._watch_signals()
-        adopt_orphans()
         try:
+            self._watch_signals()
+            adopt_orphans()
             with DataDir(self._settings.data_dir) as data_dir:
                 try:
                     self._start(data_dir)

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from trimtab.errors import Code, TrimtabError
+from trimtab.processes import is_alive
 
 FILE = "postgres.json"
 DATABASE = "trimtab"
@@ -57,10 +58,7 @@ def read_urls(data_dir: Path) -> Urls:
 def is_postgres_of(pid: int, cluster: Path) -> bool:
     """Whether process `pid` lives and is the PostgreSQL server of the directory `cluster`."""
     try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return str(cluster) in process.cmdline()
+        return is_alive(pid) and str(cluster) in psutil.Process(pid).cmdline()
     except psutil.Error:
         return False
 
