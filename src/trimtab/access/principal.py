@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
 from trimtab.db.database import Role, Scope
 
+MemberRole = Literal["viewer", "operator", "admin"]
 ORDER: tuple[Role, ...] = ("viewer", "operator", "admin", "system")
 
 

@@ -9,16 +9,22 @@ from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from trimtab.access.principal import Principal
+from trimtab.api.idempotency import PENDING, PendingAnswer
+from trimtab.api.problems import REQUEST_ID
 from trimtab.clock import Clock
 from trimtab.db.database import SYSTEM, Connection, Database, Role
 from trimtab.errors import Code, TrimtabError
 from trimtab.sealing import Sealer
 from trimtab.server.settings import Settings
 
-AUTHENTICATE = "select key_id, workspace_id, member_id, member_name, role, scopes from trimtab.authenticate(%s)"
+AUTHENTICATE = """
+select key_id, workspace_id, member_id, member_name, role, scopes, workspace_name from trimtab.authenticate(%s)
+"""
+BEARER = HTTPBearer(auto_error=False, scheme_name="api_key", description="An API key of Trimtab, `tt_...`.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +47,17 @@ class Caller:
 
     principal: Principal
     services: Services
+    workspace_name: str
+    pending: PendingAnswer | None = None
 
     def transaction(self) -> AbstractAsyncContextManager[Connection]:
-        """A transaction that sees what the caller may see."""
+        """A transaction that sees what the caller may see.
+
+        With an Idempotency-Key it is committed only once the answer is known: what is changed in it cannot be seen
+        by another transaction of the same request.
+        """
+        if self.pending is not None:
+            return self.pending.transaction(self.services.database, self.principal, self.services.sealer)
         return self.services.database.transaction(self.principal.scope)
 
     def system_transaction(self) -> AbstractAsyncContextManager[Connection]:
@@ -59,11 +73,14 @@ def presented_key(request: Request) -> str | None:
     return request.headers.get("x-api-key") or None
 
 
-async def authenticate(request: Request) -> Caller:
+async def authenticate(
+    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None
+) -> Caller:
     """The caller of `request`.
 
     Raises:
-        TrimtabError: UNAUTHENTICATED without a valid key, FORBIDDEN when the key is not for the control API.
+        TrimtabError: UNAUTHENTICATED without a valid key, FORBIDDEN when the key is not for the control API or not
+            of the workspace that the request names.
     """
     services: Services = request.app.state.services
     key = presented_key(request)
@@ -74,13 +91,18 @@ async def authenticate(request: Request) -> Caller:
         row = await (await connection.execute(AUTHENTICATE, (digest,))).fetchone()
     if row is None:
         raise TrimtabError(Code.UNAUTHENTICATED, "The API key is unknown, expired or revoked.")
-    key_id, workspace_id, member_id, name, role, scopes = row
-    principal = Principal(
-        workspace_id, member_id, name, role, tuple(scopes), key_id, request.scope.get("trimtab.request_id")
-    )
+    key_id, workspace_id, member_id, name, role, scopes, workspace_name = row
+    principal = Principal(workspace_id, member_id, name, role, tuple(scopes), key_id, request.scope.get(REQUEST_ID))
     if "control" not in principal.scopes:
         raise TrimtabError(Code.FORBIDDEN, "This key has no scope `control`; it can only call models.")
-    return Caller(principal, services)
+    wanted = request.headers.get("x-trimtab-workspace")
+    if wanted is not None and wanted.strip().lower() not in (str(workspace_id), workspace_name.lower()):
+        raise TrimtabError(
+            Code.FORBIDDEN,
+            f"This key belongs to the workspace {workspace_name!r}; leave the header out or use a key of that one.",
+            "x-trimtab-workspace",
+        )
+    return Caller(principal, services, workspace_name, request.scope.get(PENDING))
 
 
 def at_least(role: Role) -> Callable[[Caller], Awaitable[Caller]]:

@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from trimtab.errors import Code, TrimtabError
 
@@ -95,9 +95,17 @@ class Database:
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute(SET_SCOPE, (scope.claims(),))
                 yield connection
-        except (PoolTimeout, psycopg.OperationalError) as error:
+        except psycopg.OperationalError as error:
+            if not _is_unavailable(error):
+                raise
             raise TrimtabError(
                 Code.DATABASE_UNAVAILABLE,
                 f"The database cannot be reached or dropped the connection ({type(error).__name__}); "
                 "nothing was changed. Try again in a moment.",
             ) from error
+
+
+def _is_unavailable(error: psycopg.OperationalError) -> bool:
+    """Whether the server is gone or full, rather than refusing one statement (a lock, a timeout, a conflict)."""
+    state = error.sqlstate
+    return state is None or state[:2] in ("08", "53") or state in ("57P01", "57P02", "57P03")

@@ -66,7 +66,11 @@ declare
 begin
     execute format('alter table %s enable row level security', target);
     execute format('alter table %s force row level security', target);
-    execute format('revoke all on table %s from public', target);
+    -- A Supabase project grants everything on each new table to these; what remains is granted below, by name.
+    execute format('revoke all on table %s from public, authenticated', target);
+    if exists (select from pg_catalog.pg_roles where rolname = 'anon') then
+        execute format('revoke all on table %s from anon', target);
+    end if;
     execute format('create policy owner_all on %s for all to %I using (true) with check (true)', target, current_user);
     foreach command in array array['select', 'insert', 'update', 'delete'] loop
         least_role := case command
@@ -143,7 +147,6 @@ begin
                    schema_part, table_part, parent);
     -- Enabled with no policy for the application: the partition itself is closed, its parent is the door.
     perform trimtab.protect(partition::regclass, 'none', 'none', 'none', 'none');
-    execute format('revoke all on table %s from authenticated', partition);
     execute format('alter table %s attach partition %s for values from (%L) to (%L)', parent, partition,
                    day::text || ' 00:00:00+00', (day + 1)::text || ' 00:00:00+00');
     return true;

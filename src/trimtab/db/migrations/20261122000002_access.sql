@@ -17,7 +17,8 @@ create table trimtab.members (
     kind text not null default 'service' check (kind in ('person', 'service')),
     role text not null check (role in ('viewer', 'operator', 'admin')),
     created_at timestamptz not null default now(),
-    deactivated_at timestamptz
+    deactivated_at timestamptz,
+    unique (workspace_id, id)
 );
 create unique index members_name on trimtab.members (workspace_id, lower(name));
 select trimtab.protect('trimtab.members', 'viewer', 'admin', 'admin', 'none');
@@ -25,7 +26,7 @@ select trimtab.protect('trimtab.members', 'viewer', 'admin', 'admin', 'none');
 create table trimtab.api_keys (
     id uuid primary key,
     workspace_id uuid not null references trimtab.workspaces on delete cascade,
-    member_id uuid not null references trimtab.members,
+    member_id uuid not null,
     name text not null,
     key_hash text not null unique,
     key_hint text not null,
@@ -34,7 +35,9 @@ create table trimtab.api_keys (
     created_at timestamptz not null default now(),
     created_by uuid references trimtab.members,
     expires_at timestamptz,
-    revoked_at timestamptz
+    revoked_at timestamptz,
+    -- References name the workspace too: foreign keys look past row level security.
+    foreign key (workspace_id, member_id) references trimtab.members (workspace_id, id)
 );
 create index api_keys_workspace on trimtab.api_keys (workspace_id, id);
 comment on column trimtab.api_keys.key_hash is 'SHA-256 of the key in hex; the key itself is shown once and kept nowhere.';
@@ -48,7 +51,8 @@ create table trimtab.provider_credentials (
     sealed bytea not null,
     hint text not null,
     created_at timestamptz not null default now(),
-    created_by uuid references trimtab.members
+    created_by uuid references trimtab.members,
+    unique (workspace_id, id)
 );
 create unique index provider_credentials_name on trimtab.provider_credentials (workspace_id, lower(name));
 comment on column trimtab.provider_credentials.sealed is 'Encrypted with the installation''s secret key, never answered.';
@@ -75,18 +79,20 @@ drop policy may_insert on trimtab.audit_log;
 create policy may_insert on trimtab.audit_log for insert to authenticated with check (
     (select trimtab.is_system())
     or ((select trimtab.has_role('viewer')) and workspace_id = (select trimtab.current_workspace())
-        and actor_id = (select trimtab.current_member())));
+        and (actor_id, actor_name) = (
+            select m.id, m.name from trimtab.members m where m.id = (select trimtab.current_member()))));
 
--- The answer given to a POST with an Idempotency-Key, so that a repeat gets the same one.
+-- The answer given to a POST with an Idempotency-Key, sealed, so that a repeat gets the same one.
 create table trimtab.idempotency_keys (
     workspace_id uuid not null references trimtab.workspaces on delete cascade,
-    member_id uuid not null references trimtab.members,
+    member_id uuid not null,
     key text not null,
     request_hash text not null,
     status int,
-    body jsonb,
+    answer bytea,
     created_at timestamptz not null default now(),
-    primary key (workspace_id, member_id, key)
+    primary key (workspace_id, member_id, key),
+    foreign key (workspace_id, member_id) references trimtab.members (workspace_id, id)
 );
 create index idempotency_keys_age on trimtab.idempotency_keys (created_at);
 select trimtab.protect('trimtab.idempotency_keys', 'viewer', 'viewer', 'viewer', 'viewer',
@@ -94,14 +100,17 @@ select trimtab.protect('trimtab.idempotency_keys', 'viewer', 'viewer', 'viewer',
 
 -- Who holds a key: the one question that is asked before there are claims.
 create function trimtab.authenticate(presented_hash text)
-    returns table (key_id uuid, workspace_id uuid, member_id uuid, member_name text, role text, scopes text[])
+    returns table (key_id uuid, workspace_id uuid, member_id uuid, member_name text, role text, scopes text[],
+        workspace_name text)
     language sql stable security definer set search_path = ''
     begin atomic
         select k.id, k.workspace_id, m.id, m.name,
             case when array_position(array['viewer', 'operator', 'admin'], k.role)
                     < array_position(array['viewer', 'operator', 'admin'], m.role) then k.role else m.role end,
-            k.scopes
-        from trimtab.api_keys k join trimtab.members m on m.id = k.member_id
+            k.scopes, w.name
+        from trimtab.api_keys k
+            join trimtab.members m on m.workspace_id = k.workspace_id and m.id = k.member_id
+            join trimtab.workspaces w on w.id = k.workspace_id
         where trimtab.is_system() and k.key_hash = presented_hash and k.revoked_at is null and m.deactivated_at is null
             and (k.expires_at is null or k.expires_at > now());
     end;

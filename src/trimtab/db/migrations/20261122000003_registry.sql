@@ -10,7 +10,8 @@ create table public.ai_models (
     created_by uuid references trimtab.members,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    version int not null default 1
+    version int not null default 1,
+    unique (workspace_id, id)
 );
 create unique index ai_models_name on public.ai_models (workspace_id, lower(name));
 create index ai_models_page on public.ai_models (workspace_id, id);
@@ -21,7 +22,7 @@ select trimtab.protect('public.ai_models', 'viewer', 'operator', 'operator', 'ad
 create table public.ai_model_prices (
     id uuid primary key,
     workspace_id uuid not null references trimtab.workspaces on delete cascade,
-    model_id uuid not null references public.ai_models on delete cascade,
+    model_id uuid not null,
     effective_from timestamptz not null,
     input_pico bigint not null check (input_pico >= 0),
     output_pico bigint not null check (output_pico >= 0),
@@ -29,7 +30,8 @@ create table public.ai_model_prices (
     cache_write_pico bigint not null check (cache_write_pico >= 0),
     created_by uuid references trimtab.members,
     created_at timestamptz not null default now(),
-    unique (model_id, effective_from)
+    unique (model_id, effective_from),
+    foreign key (workspace_id, model_id) references public.ai_models (workspace_id, id) on delete cascade
 );
 create index ai_model_prices_workspace on public.ai_model_prices (workspace_id, model_id);
 select trimtab.protect('public.ai_model_prices', 'viewer', 'operator', 'none', 'admin');
@@ -37,7 +39,7 @@ select trimtab.protect('public.ai_model_prices', 'viewer', 'operator', 'none', '
 create table public.ai_model_lifecycle (
     id uuid primary key,
     workspace_id uuid not null references trimtab.workspaces on delete cascade,
-    model_id uuid not null references public.ai_models on delete cascade,
+    model_id uuid not null,
     version_tag text not null check (length(version_tag) between 1 and 128 and version_tag !~ '[@/[:cntrl:]]'
         and lower(version_tag) not in ('development', 'testing', 'staging', 'production', 'deprecated', 'retired', 'preview')),
     lifecycle_stage text not null default 'development' check (lifecycle_stage in
@@ -49,42 +51,80 @@ create table public.ai_model_lifecycle (
     performance_requirements jsonb not null default '{}',
     resource_allocation jsonb not null default '{}',
     description text not null default '',
-    parent_lifecycle_id uuid references public.ai_model_lifecycle,
+    parent_lifecycle_id uuid,
     lineage jsonb not null default '{}',
-    credential_id uuid references trimtab.provider_credentials,
+    credential_id uuid,
+    decided_by uuid,
+    decided_by_name text,
+    decided_at timestamptz,
+    frozen_at timestamptz,
     created_by uuid references trimtab.members,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    version int not null default 1
+    version int not null default 1,
+    unique (workspace_id, id),
+    -- References name the workspace too: foreign keys look past row level security.
+    foreign key (workspace_id, model_id) references public.ai_models (workspace_id, id) on delete cascade,
+    foreign key (workspace_id, parent_lifecycle_id) references public.ai_model_lifecycle (workspace_id, id),
+    foreign key (workspace_id, credential_id) references trimtab.provider_credentials (workspace_id, id)
 );
+comment on column public.ai_model_lifecycle.frozen_at is 'When it was first approved; its configuration is fixed since.';
 create unique index ai_model_lifecycle_tag on public.ai_model_lifecycle (model_id, lower(version_tag));
 create index ai_model_lifecycle_page on public.ai_model_lifecycle (workspace_id, model_id, id);
 select trimtab.protect('public.ai_model_lifecycle', 'viewer', 'operator', 'operator', 'admin');
 
--- What was served is fixed once approved: the configuration of an approved version cannot change.
-create function trimtab.keep_approved_version() returns trigger
+-- What holds also for those who reach the table without the program (as on Supabase): a version begins unapproved and
+-- with its true author, what was once approved stays as it was, and four eyes are four eyes.
+create function trimtab.keep_version_true() returns trigger
     language plpgsql set search_path = ''
 as $$
+declare
+    by_program boolean := trimtab.is_system();
 begin
-    if old.approval_status in ('approved', 'conditional') and (
-        new.version_tag, new.model_id, new.deployment_config, new.performance_requirements, new.resource_allocation,
-        new.credential_id) is distinct from (
-        old.version_tag, old.model_id, old.deployment_config, old.performance_requirements, old.resource_allocation,
-        old.credential_id)
-    then
-        raise exception 'version % is approved and cannot be changed', old.version_tag using errcode = '55006';
+    if tg_op = 'INSERT' then
+        if not by_program and trimtab.current_member() is not null then
+            new.created_by := trimtab.current_member();
+            new.approval_status := 'pending';
+            new.approval_conditions := null;
+            new.frozen_at := null;
+        end if;
+    else
+        new.created_by := old.created_by;
+        new.frozen_at := old.frozen_at;
+        if old.frozen_at is not null and (
+            new.version_tag, new.model_id, new.deployment_config, new.performance_requirements,
+            new.resource_allocation, new.credential_id) is distinct from (
+            old.version_tag, old.model_id, old.deployment_config, old.performance_requirements,
+            old.resource_allocation, old.credential_id)
+        then
+            raise exception 'version % was approved and cannot be changed', old.version_tag using errcode = '55006';
+        end if;
+        if not by_program and new.approval_status is distinct from old.approval_status then
+            new.decided_by := trimtab.current_member();
+        end if;
+        if new.approval_status in ('approved', 'conditional') and not by_program
+            and new.approval_status is distinct from old.approval_status
+            and new.created_by = trimtab.current_member()
+            and exists (select from trimtab.workspaces w
+                        where w.id = new.workspace_id and w.settings -> 'four_eyes' = 'true'::jsonb)
+        then
+            raise insufficient_privilege using message = 'an author cannot approve their own version';
+        end if;
+    end if;
+    if new.approval_status in ('approved', 'conditional') then
+        new.frozen_at := coalesce(new.frozen_at, now());
     end if;
     return new;
 end
 $$;
-create trigger keep_approved_version before update on public.ai_model_lifecycle
-    for each row execute function trimtab.keep_approved_version();
+create trigger keep_version_true before insert or update on public.ai_model_lifecycle
+    for each row execute function trimtab.keep_version_true();
 
 -- Each step in the life of a version: registered, changed, approved, rejected, conditional, stage.
 create table trimtab.lifecycle_events (
     id uuid primary key,
     workspace_id uuid not null references trimtab.workspaces on delete cascade,
-    lifecycle_id uuid not null references public.ai_model_lifecycle on delete cascade,
+    lifecycle_id uuid not null,
     at timestamptz not null default now(),
     actor_id uuid,
     actor_name text not null,
@@ -93,7 +133,8 @@ create table trimtab.lifecycle_events (
     from_value text,
     to_value text,
     comment text not null default '',
-    evidence jsonb not null default '{}'
+    evidence jsonb not null default '{}',
+    foreign key (workspace_id, lifecycle_id) references public.ai_model_lifecycle (workspace_id, id) on delete cascade
 );
 create index lifecycle_events_of on trimtab.lifecycle_events (workspace_id, lifecycle_id, id);
 select trimtab.protect('trimtab.lifecycle_events', 'viewer', 'operator', 'none', 'none');

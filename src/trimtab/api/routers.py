@@ -1,0 +1,9 @@
+"""Which features the control API is made of."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from trimtab.registry.routes import router as registry
+
+ROUTERS: tuple[APIRouter, ...] = (registry,)
