@@ -6,6 +6,8 @@ import configparser
 import gzip
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -130,3 +132,16 @@ def test_every_feature_has_an_import_contract() -> None:
     }
     features = {path.parent.name for path in (ROOT / "src" / "trimtab").glob("*/service.py")}
     assert features <= guarded, "add a `protected` contract to .importlinter"
+
+
+def test_gateway_loads_no_control_plane_code() -> None:
+    script = (
+        "import importlib, pkgutil, sys, trimtab.gateway as gateway\n"
+        "for module in pkgutil.walk_packages(gateway.__path__, 'trimtab.gateway.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print(*sorted(sys.modules), sep='\\n')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    heavy = {"fastapi", "starlette", "pydantic", "numpy", "genai_prices", "httpx2", "rich", "typer"}
+    heavy |= {f"trimtab.{name}" for name in ("access", "api", "cli", "client", "deployments", "registry", "usage")}
+    assert heavy & set(done.stdout.split()) == set()
