@@ -29,7 +29,7 @@ FIND_KEY = "select revoked_at is not null from trimtab.api_keys where key_hash =
 HAS_KEY = """
 select exists (select from trimtab.api_keys k join trimtab.members m on m.id = k.member_id
     where k.workspace_id = %s and k.role = 'admin' and m.role = 'admin' and m.deactivated_at is null
-        and k.revoked_at is null and (k.expires_at is null or k.expires_at > %s))
+        and k.revoked_at is null and (k.expires_at is null or k.expires_at > %s) and 'control' = any (k.scopes))
 """
 
 

@@ -67,6 +67,11 @@ REVOKE = """
 update trimtab.api_keys set revoked_at = %(now)s
 where workspace_id = %(workspace_id)s and id = %(id)s and revoked_at is null returning key_hash
 """
+OTHER_ADMIN_KEYS = f"""
+select exists (select {FROM} where k.workspace_id = %s and k.id <> %s and k.role = 'admin' and m.role = 'admin'
+    and m.deactivated_at is null and k.revoked_at is null and (k.expires_at is null or k.expires_at > %s)
+    and 'control' = any (k.scopes))
+"""
 
 
 def make_key() -> str:
@@ -150,9 +155,15 @@ async def revoke(connection: Connection, actor: Principal, key_id: UUID, now: da
     """Make a key useless, at once here and within moments at the gateways; again changes nothing.
 
     Raises:
-        TrimtabError: NOT_FOUND.
+        TrimtabError: NOT_FOUND; CONFLICT for the last admin key that works.
     """
     row = await find(connection, actor.workspace_id, key_id)
+    if row.revoked_at is None and row.role == "admin":
+        others = await (await connection.execute(OTHER_ADMIN_KEYS, (actor.workspace_id, key_id, now))).fetchone()
+        if others is not None and not others[0]:
+            raise TrimtabError(
+                Code.CONFLICT, "This is the last admin key that works; make another one first, then revoke this."
+            )
     values = {"id": key_id, "workspace_id": actor.workspace_id, "now": now}
     revoked = await (await connection.execute(REVOKE, values)).fetchone()
     if revoked is None:

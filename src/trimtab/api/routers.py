@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from trimtab.access.routes import router as access
 from trimtab.registry.routes import router as registry
 
-ROUTERS: tuple[APIRouter, ...] = (registry,)
+ROUTERS: tuple[APIRouter, ...] = (registry, access)

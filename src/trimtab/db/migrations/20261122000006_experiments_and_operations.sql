@@ -4,8 +4,8 @@ create table public.ai_ab_tests (
     id uuid primary key,
     workspace_id uuid not null references trimtab.workspaces on delete cascade,
     test_name text not null,
-    model_a_deployment_id uuid not null references public.ai_model_deployments,
-    model_b_deployment_id uuid not null references public.ai_model_deployments,
+    model_a_deployment_id uuid not null,
+    model_b_deployment_id uuid not null,
     traffic_split_percentage numeric(5, 2) not null default 50 check (traffic_split_percentage between 0 and 100),
     status text not null default 'draft' check (status in ('draft', 'running', 'paused', 'completed', 'aborted')),
     statistical_significance_threshold double precision not null default 0.05
@@ -15,7 +15,9 @@ create table public.ai_ab_tests (
     created_by uuid references trimtab.members,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    version int not null default 1
+    version int not null default 1,
+    foreign key (workspace_id, model_a_deployment_id) references public.ai_model_deployments (workspace_id, id),
+    foreign key (workspace_id, model_b_deployment_id) references public.ai_model_deployments (workspace_id, id)
 );
 create index ai_ab_tests_page on public.ai_ab_tests (workspace_id, id);
 select trimtab.protect('public.ai_ab_tests', 'viewer', 'operator', 'operator', 'none');
@@ -37,7 +39,7 @@ create table public.ai_fine_tuning_jobs (
     id uuid primary key,
     workspace_id uuid not null references trimtab.workspaces on delete cascade,
     job_name text not null,
-    base_model_id uuid not null references public.ai_models on delete cascade,
+    base_model_id uuid not null,
     training_dataset_id uuid not null,
     status text not null default 'queued' check (status in
         ('queued', 'running', 'paused', 'completed', 'failed', 'cancelled')),
@@ -46,7 +48,8 @@ create table public.ai_fine_tuning_jobs (
     created_by uuid references trimtab.members,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    version int not null default 1
+    version int not null default 1,
+    foreign key (workspace_id, base_model_id) references public.ai_models (workspace_id, id) on delete cascade
 );
 create index ai_fine_tuning_jobs_page on public.ai_fine_tuning_jobs (workspace_id, id);
 select trimtab.protect('public.ai_fine_tuning_jobs', 'viewer', 'operator', 'operator', 'none');
@@ -68,7 +71,7 @@ select trimtab.protect('public.ai_optimization_recommendations', 'viewer', 'syst
 create table public.ai_model_alerts (
     id uuid primary key,
     workspace_id uuid not null references trimtab.workspaces on delete cascade,
-    deployment_id uuid references public.ai_model_deployments on delete cascade,
+    deployment_id uuid,
     alert_type text not null,
     severity text not null check (severity in ('info', 'warning', 'error', 'critical')),
     state text not null default 'pending' check (state in
@@ -77,7 +80,8 @@ create table public.ai_model_alerts (
     evidence jsonb not null default '{}',
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    version int not null default 1
+    version int not null default 1,
+    foreign key (workspace_id, deployment_id) references public.ai_model_deployments (workspace_id, id) on delete cascade
 );
 create index ai_model_alerts_page on public.ai_model_alerts (workspace_id, id);
 select trimtab.protect('public.ai_model_alerts', 'viewer', 'system', 'operator', 'none');
