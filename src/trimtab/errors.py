@@ -60,6 +60,7 @@ class Code(Enum):
     MODEL_NOT_DEPLOYED = Kind(404, "The model is not deployed there")
     UPSTREAM_UNAVAILABLE = Kind(502, "The model server cannot be reached", True)
     UPSTREAM_INVALID = Kind(502, "The model server's answer is not valid", True)
+    UPSTREAM_ERROR = Kind(502, "The model server answered with an error", True)
     UPSTREAM_TIMEOUT = Kind(504, "The model server did not answer in time", True)
     OVERLOADED = Kind(503, "Too many requests at once", True)
     NOT_READY = Kind(503, "Not ready yet", True)

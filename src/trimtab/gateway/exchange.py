@@ -1,0 +1,475 @@
+"""One authenticated chat request, from its body to its record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trimtab.errors import Code, TrimtabError
+from trimtab.gateway import pricing
+from trimtab.gateway.interrupt import Interrupt, Reason
+from trimtab.gateway.live import LiveDeployment, LiveDeployments, LiveTarget
+from trimtab.gateway.metrics import Metrics
+from trimtab.gateway.protocols import openai
+from trimtab.gateway.protocols.openai_stream import StreamScanner
+from trimtab.gateway.upstream import FailureKind, Timeouts, Upstream, UpstreamError, UpstreamResponse
+from trimtab.metering.record import Attempt, RequestRecord, Usage, encode_record
+from trimtab.metering.spool import SpoolError, SpoolWriter
+from trimtab.routing.choose import Random, check_approval, find_route, pick_deployment, pick_target
+from trimtab.routing.records import ApiKeyEntry, DeploymentEntry, RouteEntry
+from trimtab.routing.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+PASS_OVER_SECONDS = 5.0
+"""How long a replica that could not be reached is passed over."""
+HOLD_BYTES = 8 * 1024 * 1024
+"""A whole answer larger than this is passed on as it comes, and its usage is estimated."""
+DRAIN_SECONDS = 1.0
+NAME_CHARACTERS = 256
+
+_NOT_PASSED_BACK = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade content-length"
+    b" set-cookie x-request-id x-should-retry x-trimtab-deployment x-trimtab-version x-trimtab-variant".split()
+)
+_CREDENTIAL_STATUS = (401, 403, 429)
+"""Refusals that are about the deployment's own credential or quota, not about what the caller sent."""
+
+
+class ClientConnection(Protocol):
+    """The connection a request came on (`trimtab.gateway.http`)."""
+
+    on_disconnect: Callable[[], None] | None
+    """Called at once when the caller hangs up."""
+
+    def abort(self) -> None:
+        """Close it now, whatever is still unsent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all requests of one gateway share.
+
+    Parameters:
+        random: draws the arm of requests without a unit, and breaks ties.
+    """
+
+    upstream: Upstream
+    live: LiveDeployments
+    spool: SpoolWriter
+    metrics: Metrics
+    timeouts: Timeouts
+    random: Random
+
+
+class Exchange:
+    """One request.
+
+    Parameters:
+        services: what it works with.
+        snapshot: the routing it is served by, from beginning to end.
+        key: the caller's.
+        headers: of the request, those that may be passed on.
+        unit: what `x-trimtab-unit` says, None where it is absent.
+        connection: the caller's connection.
+        send: ASGI `send`.
+        request_id: its id.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        snapshot: Snapshot,
+        key: ApiKeyEntry,
+        headers: list[tuple[str, str]],
+        unit: str | None,
+        connection: ClientConnection,
+        send: Send,
+        request_id: str,
+    ) -> None:
+        self._services = services
+        self._snapshot = snapshot
+        self._key = key
+        self._headers = headers
+        self._unit = unit
+        self._connection = connection
+        self._send = send
+        self._id = request_id
+        self._wall_ns = time.time_ns()
+        self._begun_ns = time.perf_counter_ns()
+        self._interrupt = Interrupt(services.timeouts.total)
+        self._client_left = self._leave  # one object, to be told from the next request's
+        self._model = ""
+        self._streamed = False
+        self._route: RouteEntry | None = None
+        self._entry: DeploymentEntry | None = None
+        self._live: LiveDeployment | None = None
+        self._target: LiveTarget | None = None
+        self._attempt_ns = 0
+        self._attempts: list[Attempt] = []
+        self._response: UpstreamResponse | None = None
+        self._scanner: StreamScanner | None = None
+        self._answer: openai.Answer | None = None
+        self._body_bytes = 0
+        self._status = 0
+        self._error: Code | None = None
+        self._client_gone = False
+        self._recorded = False
+
+    async def serve(self, body: bytes) -> None:
+        """Answer the request whose body is `body`, and record it before the last byte of the answer."""
+        self._connection.on_disconnect = self._client_left
+        try:
+            try:
+                await self._serve(body)
+            except TrimtabError as error:
+                await self._refuse(error)
+        except asyncio.CancelledError:
+            reason = self._interrupt.take()
+            await self._end_early(reason)
+            if reason is None:
+                raise
+        finally:
+            self._interrupt.close()
+            self._stop_listening()
+            if self._response is not None:
+                self._response.abort()
+            self._release()
+
+    def _leave(self) -> None:
+        self._interrupt.fire("client_gone")
+
+    def _stop_listening(self) -> None:
+        if self._connection.on_disconnect is self._client_left:
+            self._connection.on_disconnect = None
+
+    def _clock_us(self) -> int:
+        return (time.perf_counter_ns() - self._begun_ns) // 1000
+
+    # --- the way there ------------------------------------------------------------------------------------------
+
+    async def _serve(self, body: bytes) -> None:
+        request = openai.read_chat(body)
+        self._model = _clean(request.model)
+        self._streamed = bool(request.stream)
+        if self._unit is None and request.user:
+            self._unit = request.user
+        route = self._route = find_route(self._snapshot, self._key.workspace_id, request.model)
+        entry = self._entry = pick_deployment(self._snapshot, route, self._unit, self._services.random)
+        check_approval(entry, self._wall_ns / 1e9)
+        live = self._live = self._services.live.of(entry)
+        self._body_bytes = len(body)
+        body = openai.patch_chat(body, request, live.upstream_model, live.parameters, live.overrides)
+        response = await self._call(live, body)
+        self._response = response
+        options = request.stream_options
+        wants_usage = options is not None and bool(options.include_usage)
+        try:
+            if 300 <= response.status < 400:
+                raise self._upstream_error(Code.UPSTREAM_INVALID, "answers with a redirect; give its final address")
+            if self._streamed and response.status == 200 and _media_type(response) == b"text/event-stream":
+                await self._relay_stream(response, wants_usage)
+            else:
+                await self._relay_whole(response)
+        except UpstreamError as failure:
+            error = self._upstream_error(failure.kind.code, failure.kind.value)
+            if not self._status:
+                raise error from failure
+            await self._break_off(error)
+
+    async def _call(self, live: LiveDeployment, body: bytes) -> UpstreamResponse:
+        services = self._services
+        headers = [*self._headers, *live.auth_headers]
+        candidates = live.targets
+        while True:
+            target = pick_target(candidates, time.monotonic(), services.random)
+            if target is None:
+                raise self._upstream_error(Code.UPSTREAM_UNAVAILABLE, "has no replica that is ready")
+            self._take(live, target)
+            self._interrupt.arm("first_byte", services.timeouts.first_byte)
+            try:
+                response = await services.upstream.post(target.chat_url, headers, body)
+            except UpstreamError as failure:
+                self._end_attempt(0, failure.kind.code)
+                now = time.monotonic()
+                if target.failed_until <= now:  # else it has been said
+                    log.warning("deployment %s: the model server at %s %s", live.entry.id, target.base, failure)
+                target.failed_until = now + PASS_OVER_SECONDS
+                candidates = [other for other in candidates if other is not target]
+                if failure.kind.nothing_sent and candidates:
+                    continue
+                raise self._upstream_error(failure.kind.code, failure.kind.value) from failure
+            self._interrupt.disarm()
+            return response
+
+    def _take(self, live: LiveDeployment, target: LiveTarget) -> None:
+        self._target = target
+        self._attempt_ns = time.perf_counter_ns()
+        target.in_flight += 1
+        live.activity.in_flight += 1
+        live.activity.last_used = time.monotonic()
+
+    def _release(self) -> None:
+        if self._target is not None and self._live is not None:
+            self._target.in_flight -= 1
+            self._live.activity.in_flight -= 1
+            self._live.activity.last_used = time.monotonic()
+            self._target = None
+
+    def _end_attempt(self, status: int, error: Code | None) -> None:
+        self._note_attempt(status, error)
+        self._release()
+
+    def _note_attempt(self, status: int, error: Code | None) -> None:
+        if self._target is not None and self._entry is not None:
+            duration = (time.perf_counter_ns() - self._attempt_ns) // 1000
+            self._attempts.append(
+                Attempt(self._entry.id, self._target.base, status, None if error is None else error.text, duration)
+            )
+
+    def _upstream_error(self, code: Code, what: str) -> TrimtabError:
+        assert self._entry is not None
+        return TrimtabError(
+            code,
+            f"The model server of {self._entry.model_name}@{self._entry.version_tag} {what} "
+            f"(deployment {self._entry.id}, request {self._id}).",
+        )
+
+    # --- the way back -------------------------------------------------------------------------------------------
+
+    async def _relay_whole(self, response: UpstreamResponse) -> None:
+        gap = self._services.timeouts.gap
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            self._interrupt.arm("gap", gap)
+            data = await response.read()
+            self._interrupt.disarm()
+            if not data:
+                break
+            chunks.append(data)
+            size += len(data)
+            if size > HOLD_BYTES:
+                await self._relay_long(response, chunks)
+                return
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        status = response.status
+        if status == 200:
+            self._answer = openai.read_answer(body)
+            if not self._answer.valid and _header(response, b"content-encoding") is None:
+                raise self._upstream_error(Code.UPSTREAM_INVALID, "answered with something that is no JSON object")
+        elif status >= 500 or status in _CREDENTIAL_STATUS:
+            self._error = Code.UPSTREAM_ERROR
+        self._finish(status)
+        await self._start(status, [*self._passed_back(response), (b"content-length", str(size).encode())])
+        await self._write(body, more=False)
+
+    async def _relay_long(self, response: UpstreamResponse, chunks: list[bytes]) -> None:
+        await self._start(response.status, self._passed_back(response))
+        held = b"".join(chunks)
+        size = 0
+        while True:
+            size += len(held)
+            self._interrupt.arm("gap", self._services.timeouts.gap)
+            data = await response.read()
+            self._interrupt.disarm()
+            if not data:
+                break
+            await self._write(held, more=True)
+            held = data
+        self._answer = openai.Answer(valid=True, content_bytes=size)
+        self._finish(response.status)
+        await self._write(held, more=False)
+
+    async def _relay_stream(self, response: UpstreamResponse, wants_usage: bool) -> None:
+        gap = self._services.timeouts.gap
+        interrupt = self._interrupt
+        scanner = self._scanner = StreamScanner(wants_usage=wants_usage, clock=self._clock_us)
+        await self._start(200, self._passed_back(response))
+        while True:
+            interrupt.arm("gap", gap)
+            data = await response.read()
+            interrupt.disarm()
+            if not data:
+                break
+            passed = scanner.feed(data)
+            if scanner.done:
+                self._finish(200)
+                await self._write(passed, more=False)
+                await _drain(response)
+                return
+            if passed:
+                await self._write(passed, more=True)
+        if not scanner.error and scanner.finish_reason is None:
+            raise UpstreamError(FailureKind.TRUNCATED, "the stream ended without a finish reason or [DONE]")
+        self._finish(200)
+        await self._write(b"", more=False)
+
+    def _passed_back(self, response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
+        return [(name, value) for name, value in response.headers if name.lower() not in _NOT_PASSED_BACK]
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._status = status
+        headers.append((b"x-request-id", self._id.encode()))
+        if self._live is not None:
+            headers += self._live.response_headers
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _write(self, body: bytes, *, more: bool) -> None:
+        self._interrupt.arm("client_stalled", self._services.timeouts.client)
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        self._interrupt.disarm()
+
+    # --- other ends ---------------------------------------------------------------------------------------------
+
+    async def _refuse(self, error: TrimtabError) -> None:
+        status = openai.status_of(error.code)
+        self._error = error.code
+        self._finish(status)
+        body = openai.error_body(error.code, error.detail, error.field)
+        await self._start(status, refusal_headers(error.code, body))
+        await self._write(body, more=False)
+
+    async def _break_off(self, error: TrimtabError) -> None:
+        """End an answer that has begun: a stream says what happened, anything else is cut off."""
+        self._error = error.code
+        self._finish(self._status)
+        if self._scanner is None:
+            self._connection.abort()
+        else:
+            await self._write(openai.error_event(error.code, error.detail), more=False)
+
+    async def _end_early(self, reason: Reason | None) -> None:
+        if self._response is not None:
+            self._response.abort()
+        if self._recorded:
+            if reason == "client_stalled":
+                self._connection.abort()
+            return
+        if reason in ("first_byte", "gap", "total"):
+            words = {
+                "first_byte": "did not begin to answer in time",
+                "gap": "fell silent in the middle of its answer",
+                "total": "did not finish its answer in time",
+            }[reason]
+            error = self._upstream_error(Code.UPSTREAM_TIMEOUT, words)
+            try:
+                async with asyncio.timeout(self._services.timeouts.client):
+                    await (self._break_off(error) if self._status else self._refuse(error))
+            except TimeoutError:
+                self._connection.abort()
+            return
+        # The caller went away, or reads nothing, or this server is stopping: no fault of the deployment.
+        self._client_gone = True
+        if reason is None:
+            self._error = Code.NOT_READY
+        self._finish(self._status)
+        if reason != "client_gone":
+            self._connection.abort()
+
+    # --- the record ---------------------------------------------------------------------------------------------
+
+    def _finish(self, status: int) -> None:
+        """Write the record; what follows is the last of the answer, and nobody else's hanging up ends it."""
+        self._stop_listening()
+        self._recorded = True
+        response, scanner = self._response, self._scanner
+        if scanner is not None and scanner.error and self._error is None:
+            self._error = Code.UPSTREAM_ERROR
+        self._note_attempt(0 if response is None else response.status, self._error)
+        entry, route = self._entry, self._route
+        usage = self._usage()
+        record = RequestRecord(
+            id=self._id,
+            workspace_id=self._key.workspace_id,
+            started_us=self._wall_ns // 1000,
+            api_key_id=self._key.id,
+            member_id=self._key.member_id,
+            unit=None if self._unit is None else _clean(self._unit),
+            requested_model=self._model,
+            environment=None if route is None else route.environment,
+            model_id=None if route is None else route.model_id,
+            lifecycle_id=None if entry is None else entry.lifecycle_id,
+            deployment_id=None if entry is None else entry.id,
+            version_tag=None if entry is None else entry.version_tag,
+            variant=None,
+            routing_revision=self._snapshot.revision,
+            provider=None if entry is None else entry.provider,
+            upstream_model=None if entry is None else entry.upstream_model,
+            dialect="openai",
+            operation="chat",
+            streamed=self._streamed,
+            status=status,
+            error_code=None if self._error is None else self._error.text,
+            finish_reason=self._finish_reason(),
+            client_gone=self._client_gone,
+            latency_us=self._clock_us(),
+            ttft_us=None if scanner is None else scanner.first_content_us,
+            last_token_us=None if scanner is None else scanner.last_content_us,
+            usage=usage,
+            cost_nano=0 if entry is None else pricing.cost_nano(entry.prices, self._wall_ns / 1e9, usage),
+            attempts=tuple(self._attempts),
+        )
+        metrics = self._services.metrics
+        metrics.count(record.deployment_id, status)
+        try:
+            self._services.spool.append(encode_record(record))
+        except SpoolError as error:
+            metrics.lost += 1
+            if metrics.lost == 1:
+                log.error("a request could not be recorded: %s (trimtab_records_lost_total counts them)", error)
+
+    def _usage(self) -> Usage:
+        scanner, answer = self._scanner, self._answer
+        if scanner is not None:
+            return scanner.usage or openai.estimate(self._body_bytes, scanner.content_events)
+        if answer is not None:
+            return answer.usage or openai.estimate(self._body_bytes, answer.content_bytes // openai.BYTES_PER_TOKEN)
+        if self._client_gone and self._target is not None:
+            return openai.estimate(self._body_bytes, 0)
+        return Usage()
+
+    def _finish_reason(self) -> str | None:
+        source = self._scanner or self._answer
+        return None if source is None or source.finish_reason is None else _clean(source.finish_reason)
+
+
+async def _drain(response: UpstreamResponse) -> None:
+    """Read the end of an answer that is complete already, so that its connection can be used again."""
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while await response.read():
+                pass
+    except (TimeoutError, UpstreamError):
+        response.abort()
+
+
+def refusal_headers(code: Code, body: bytes) -> list[tuple[bytes, bytes]]:
+    """Headers of an error of the gateway's own."""
+    return [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-should-retry", b"true" if code.value.retryable else b"false"),
+    ]
+
+
+def _header(response: UpstreamResponse, wanted: bytes) -> bytes | None:
+    for name, value in response.headers:
+        if name.lower() == wanted:
+            return value
+    return None
+
+
+def _media_type(response: UpstreamResponse) -> bytes:
+    return (_header(response, b"content-type") or b"").partition(b";")[0].strip().lower()
+
+
+def _clean(text: str) -> str:
+    """What the database can hold of a caller's text."""
+    return text[:NAME_CHARACTERS].replace("\x00", "\ufffd")
