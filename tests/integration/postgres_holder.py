@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     try:
         with DataDir(directory) as data_dir:
-            postgres = EmbeddedPostgres(data_dir, durable=False)
+            postgres = EmbeddedPostgres(data_dir)
             postgres.start()
             try:
                 say({"pid": postgres.pid, "owner": postgres.owner_url(), "app": postgres.app_url()})

@@ -173,6 +173,19 @@ def test_server_dies_with_its_parent(tmp_path: Path) -> None:
         assert one(postgres.owner_url(), "select n from kept") == 7
 
 
+def test_server_dies_with_its_parent_even_while_it_recovers(tmp_path: Path) -> None:
+    with held(tmp_path) as (parent, said):
+        log = tmp_path / "postgres.log"
+        backend = next(child for child in family(int(said["pid"])) if child != said["pid"])
+        os.kill(backend, signal.SIGKILL)
+        wait_for(lambda: "reinitializing" in log.read_text(), "recovery")
+        parent.kill()
+        parent.wait(30)
+        wait_for(lambda: is_gone(int(said["pid"])), "end of the server")
+    with started(tmp_path) as postgres:
+        assert one(postgres.owner_url(), "select 1") == 1
+
+
 def test_orphan_is_waited_for(tmp_path: Path) -> None:
     """A start at once after the parent was killed meets a server that is still shutting down."""
     with held(tmp_path) as (parent, said):

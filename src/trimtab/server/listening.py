@@ -20,9 +20,7 @@ def listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (socket.gaierror, UnicodeError):
-        raise TrimtabError(
-            Code.INVALID_SETTING, f"--host {host} is no address of this machine", field="host"
-        ) from None
+        raise TrimtabError(Code.INVALID_SETTING, f"--host {host} is no address of this machine", field="host") from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -48,6 +46,4 @@ def _refusal(error: OSError, host: str, port: int) -> TrimtabError:
             f"this user may not listen on port {port}; choose one above 1023 with --port",
             field="port",
         )
-    return TrimtabError(
-        Code.INVALID_SETTING, f"cannot listen on {host} port {port}: {error.strerror}", field="host"
-    )
+    return TrimtabError(Code.INVALID_SETTING, f"cannot listen on {host} port {port}: {error.strerror}", field="host")

@@ -69,6 +69,4 @@ def check_sealing_key(database_url: str, secret_key: str) -> None:
                     (Jsonb(own + [key for key in known if key not in own]), _INSTANCE_KEY),
                 )
     except psycopg.OperationalError as error:
-        raise TrimtabError(
-            Code.DATABASE_UNAVAILABLE, f"the database cannot be reached: {str(error).strip()}"
-        ) from None
+        raise TrimtabError(Code.DATABASE_UNAVAILABLE, f"the database cannot be reached: {str(error).strip()}") from None

@@ -99,9 +99,7 @@ class Settings:
                 "TRIMTAB_WEBHOOK_PRIVATE_TARGETS",
                 variable("TRIMTAB_WEBHOOK_PRIVATE_TARGETS"),
             ),
-            drain_seconds=_seconds(
-                "drain_seconds", "TRIMTAB_DRAIN_SECONDS", variable("TRIMTAB_DRAIN_SECONDS"), 30.0
-            ),
+            drain_seconds=_seconds("drain_seconds", "TRIMTAB_DRAIN_SECONDS", variable("TRIMTAB_DRAIN_SECONDS"), 30.0),
             log_level=_log_level(log_level or variable("TRIMTAB_LOG_LEVEL") or "info"),
         )
 
@@ -157,9 +155,7 @@ def _log_level(value: str) -> LogLevel:
     for level in get_args(LogLevel):
         if value.lower() == level:
             return level  # type: ignore[no-any-return]
-    raise _invalid(
-        "log_level", f"the log level is {value!r}; it must be one of {', '.join(get_args(LogLevel))}"
-    )
+    raise _invalid("log_level", f"the log level is {value!r}; it must be one of {', '.join(get_args(LogLevel))}")
 
 
 def _database_url(name: str, source: str, value: str | None) -> str | None:
@@ -205,8 +201,6 @@ def _seconds(name: str, source: str, value: str | None, default: float) -> float
     if not 0 <= seconds <= 3600:
         raise _invalid(name, f"{source} is {value!r}; it must be a number of seconds from 0 to 3600")
     return seconds
-
-
 
 
 def without_settings(env: Mapping[str, str]) -> dict[str, str]:

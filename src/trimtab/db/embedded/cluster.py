@@ -65,9 +65,7 @@ def load_passwords(data_dir: DataDir, cluster: Path) -> Passwords:
                 Code.START_FAILED, f"{path} is missing, but {cluster} needs it; restore it from a back-up"
             ) from None
     except (OSError, ValueError, KeyError, TypeError):
-        raise TrimtabError(
-            Code.START_FAILED, f"{path} cannot be read; restore it from a back-up"
-        ) from None
+        raise TrimtabError(Code.START_FAILED, f"{path} cannot be read; restore it from a back-up") from None
     passwords = Passwords(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
     data_dir.write_private(PASSWORDS, json.dumps(asdict(passwords)).encode() + b"\n")
     return passwords

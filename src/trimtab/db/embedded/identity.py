@@ -122,9 +122,7 @@ def candidates() -> list[Identity]:
     return [plain()]
 
 
-def choose(
-    identities: Sequence[Identity], postgres: Path, directory: Path, environment: dict[str, str]
-) -> Identity:
+def choose(identities: Sequence[Identity], postgres: Path, directory: Path, environment: dict[str, str]) -> Identity:
     """Return the first of `identities` that can enter `directory`, its own, and run the program `postgres`.
 
     `directory` is given to the identity that is tried. Raises TrimtabError (START_FAILED).

@@ -37,7 +37,7 @@ SETTINGS = {
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 _POLL_SECONDS = 0.01
-_ORPHAN_SECONDS = 15.0
+_ORPHAN_SECONDS = 10.0
 _PORT_ATTEMPTS = 3
 _GRAVE = ("FATAL:", "PANIC:", "could not", "configuration parameter", "invalid value", "syntax error")
 
@@ -143,7 +143,9 @@ class EmbeddedPostgres:
                 cwd=self._cluster,
                 environment=files.ENVIRONMENT,
                 output=log,
-                ends_with_parent=signal.SIGINT,
+                # Immediate shutdown: a fast one (SIGINT) that meets a crash recovery may hang until it is told
+                # more, and an orphan has nobody who would. The next start recovers from the log.
+                ends_with_parent=signal.SIGQUIT,
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise TrimtabError(Code.START_FAILED, f"PostgreSQL could not be started: {error}") from None
@@ -183,16 +185,25 @@ class EmbeddedPostgres:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def stop(self, timeout: float = 30.0, hurry: Callable[[], bool] = lambda: False) -> None:
-        """Stop the server: fast, after `timeout` seconds or once `hurry()` without a checkpoint, at last by force."""
+    def stop(self, timeout: float = 20.0, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Stop the server: fast, after `timeout` seconds or once `hurry()` without a checkpoint, at last by force.
+
+        One that is not ready is stopped without a checkpoint at once: it has nothing to write yet.
+        """
         process = self._process
-        steps = ((signal.SIGINT, timeout, hurry), (signal.SIGQUIT, 10.0, None), (signal.SIGKILL, 10.0, None))
+        steps: list[tuple[signal.Signals, float, Callable[[], bool]]] = [
+            (signal.SIGINT, timeout, hurry),
+            (signal.SIGQUIT, 10.0, lambda: False),
+            (signal.SIGKILL, 10.0, lambda: False),
+        ]
+        if not self.is_ready():
+            del steps[0]
         for number, seconds, cut_short in steps:
             if process is None or process.poll() is not None:
                 break
             process.send_signal(number)
             deadline = time.monotonic() + seconds
-            while process.poll() is None and time.monotonic() < deadline and not (cut_short and cut_short()):
+            while process.poll() is None and time.monotonic() < deadline and not cut_short():
                 time.sleep(_POLL_SECONDS)
         (self._data_dir.path / addresses.FILE).unlink(missing_ok=True)
 
@@ -235,7 +246,7 @@ class EmbeddedPostgres:
     def _end_orphan(self) -> None:
         """End the server of a supervisor that was killed, and remove a pid file that no server stands behind.
 
-        We hold the data directory, so a server on it has lost its parent and is shutting down, or should be.
+        We hold the data directory, so a server on it has lost its parent and is shutting down.
         """
         try:
             pid = int(self._pid_file.read_text().split("\n", 1)[0])
@@ -243,11 +254,11 @@ class EmbeddedPostgres:
             return
         except (OSError, ValueError):
             pid = 0
-        for number, seconds in ((signal.SIGINT, _ORPHAN_SECONDS), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
+        for number in (signal.SIGQUIT, signal.SIGKILL):
             if pid <= 1 or not is_postgres_of(pid, self._cluster):
                 break
             os.kill(pid, number)
-            deadline = time.monotonic() + seconds
+            deadline = time.monotonic() + _ORPHAN_SECONDS
             while is_postgres_of(pid, self._cluster) and time.monotonic() < deadline:
                 time.sleep(_POLL_SECONDS)
         self._pid_file.unlink(missing_ok=True)
