@@ -80,14 +80,16 @@ test-integration: setup ## Tests on a real PostgreSQL
 	@$(PYTEST) tests/integration
 
 test-e2e: setup browser ## Whole system: acceptance, browser, conformance
-	@$(PYTEST) tests/acceptance tests/browser tests/conformance
+	@$(PYTEST) $(wildcard tests/acceptance tests/browser tests/conformance)
 
 lint: setup ## Formatting, types, import contracts, dashboard
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
-	@$(DASHBOARD) npm run --silent lint
+	@failed=""; \
+		$(BIN)/ruff check . || failed+=" ruff-check"; \
+		$(BIN)/ruff format --check . || failed+=" ruff-format"; \
+		$(BIN)/mypy || failed+=" mypy"; \
+		$(BIN)/lint-imports || failed+=" import-linter"; \
+		$(DASHBOARD) npm run --silent lint || failed+=" dashboard"; \
+		[[ -z "$$failed" ]] || { echo "lint failed:$$failed" >&2; exit 1; }
 
 format: setup ## Rewrite Python and dashboard sources in the project's format
 	@$(BIN)/ruff check --fix --quiet . || true
