@@ -35,6 +35,9 @@ SETTLE = timedelta(minutes=2)
 """An hour is left to its minutes until this long after its end: until then it would be computed again and again."""
 
 KEEP_HOURS = timedelta(days=400)
+MINUTE_RETENTION_DAYS = 8
+"""As `partitioned_tables` says of the minute rollups: who reads them may not read that table."""
+
 BATCH = 10_000
 LOCK = 0x7472_696D_636F_6D70
 LOCK_ATTEMPTS = 3

@@ -39,8 +39,9 @@ create table trimtab.request_log (
     spool_offset bigint not null,
     primary key (id, started_at)
 ) partition by range (started_at);
-create index request_log_workspace on trimtab.request_log (workspace_id, started_at);
-create index request_log_deployment on trimtab.request_log (deployment_id, started_at) where deployment_id is not null;
+-- Ids are in the order of time.
+create index request_log_workspace on trimtab.request_log (workspace_id, id);
+create index request_log_deployment on trimtab.request_log (deployment_id, id) where deployment_id is not null;
 comment on column trimtab.request_log.input_tokens is 'Uncached input; cache reads and writes are counted apart, so the four buckets add up.';
 select trimtab.protect('trimtab.request_log', 'viewer', 'system', 'none', 'none');
 insert into trimtab.partitioned_tables values ('trimtab.request_log', 3, 30);
@@ -60,7 +61,7 @@ create table trimtab.series (
     unique nulls not distinct
         (workspace_id, api_key_id, model_id, lifecycle_id, deployment_id, environment, provider, upstream_model, operation)
 );
-create index series_deployment on trimtab.series (workspace_id, deployment_id);
+create index series_deployment on trimtab.series (deployment_id);
 select trimtab.protect('trimtab.series', 'viewer', 'system', 'none', 'none');
 
 -- Sparse rows per (series, minute, source); a source has one writer, so rows are never contended. Histograms are runs of
