@@ -137,7 +137,7 @@ def part(name: str, entry: str, **more: object) -> Part:
     return Part(name, f"tests.integration.dummy_parts:{entry}", ALL, **more)  # type: ignore[arg-type]
 
 
-WEB = part("web", "serve", per_worker=True, listens=True, grace=None)
+WEB = part("web", "serve", per_worker=True, listens=True, drains=True, grace=0.5)
 SCENARIOS: dict[str, tuple[Part, ...]] = {
     "all": (WEB, part("shipper", "idle"), part("controller", "idle"), part("runner", "parent", grace=20.0)),
     "web": (WEB,),

@@ -39,10 +39,15 @@ def main(arguments: list[str]) -> int:
     try:
         return int(getattr(importlib.import_module(module), function)(context))
     except TrimtabError as error:
-        sys.stderr.write(f"trimtab: {name}: {error}\n")
+        sys.stderr.write(f"trimtab: {name}: {one_line(error)}\n")
         return EXIT_REFUSED
     except KeyboardInterrupt:
         return 130
+
+
+def one_line(error: TrimtabError) -> str:
+    """Return the detail of `error` without line breaks, which reasons given by other programs may have."""
+    return " ".join(error.detail.split())
 
 
 def _end_with_supervisor(life: int) -> None:

@@ -27,7 +27,8 @@ class Part:
         roles: the roles of the program that have this part.
         per_worker: whether there are as many as `Settings.workers`.
         listens: whether it is given the listening socket.
-        grace: seconds it has, after SIGTERM, to end by itself; None stands for `Settings.drain_seconds`.
+        drains: whether it finishes requests in flight first, for which it has `Settings.drain_seconds`.
+        grace: seconds it has, after SIGTERM and after draining, to end by itself.
     """
 
     name: str
@@ -35,11 +36,19 @@ class Part:
     roles: frozenset[Role]
     per_worker: bool = False
     listens: bool = False
-    grace: float | None = 10.0
+    drains: bool = False
+    grace: float = 10.0
 
 
 PARTS: tuple[Part, ...] = (
-    Part("web", "trimtab.server.web:run", frozenset({"all", "gateway", "api"}), True, True, None),
+    Part(
+        "web",
+        "trimtab.server.web:run",
+        frozenset({"all", "gateway", "api"}),
+        per_worker=True,
+        listens=True,
+        drains=True,
+    ),
     Part("shipper", "trimtab.metering.shipper:run", frozenset({"all", "gateway"})),
     Part("controller", "trimtab.server.controller:run", frozenset({"all", "controller"})),
     Part("runner", "trimtab.deployments.runner:run", frozenset({"all", "controller"}), grace=20.0),

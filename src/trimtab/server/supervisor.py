@@ -27,7 +27,7 @@ from trimtab.errors import TrimtabError
 from trimtab.processes import adopt_orphans
 from trimtab.server.children import Backoff, Child, describe_exit
 from trimtab.server.listening import listen
-from trimtab.server.part import EXIT_REFUSED
+from trimtab.server.part import EXIT_REFUSED, one_line
 from trimtab.server.parts import PARTS, Part, PartContext
 from trimtab.server.secrets import load_or_create_secret_key
 from trimtab.server.settings import Settings, without_settings
@@ -101,7 +101,7 @@ class Supervisor:
                     self._starting = False
                     self._stop()
         except TrimtabError as error:
-            sys.stderr.write(f"trimtab: {error}\n")
+            sys.stderr.write(f"trimtab: {one_line(error)}\n")
             return EXIT_REFUSED
         except _StopRequestedError:
             return 128 + signal.SIGTERM
@@ -273,7 +273,7 @@ class Supervisor:
             group = [child for child in self._children if child.part is part and child.pid is not None]
             if not group:
                 continue
-            grace = self._settings.drain_seconds if part.grace is None else part.grace
+            grace = part.grace + (self._settings.drain_seconds if part.drains else 0.0)
             log.info("stopping %s (up to %.0f s)", part.name, grace)
             for child in group:
                 child.signal(signal.SIGTERM)
