@@ -9,6 +9,7 @@ BIN := .venv/bin
 STAMPS := .venv/.stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 DASHBOARD := $(BIN)/python hatch_build.py
+TYPES := $(BIN)/python -m trimtab.api.export_openapi > dashboard/openapi.json && $(DASHBOARD) npm run --silent types
 PYTEST := $(BIN)/python -m pytest
 UV_COMPILE = $(BIN)/uv pip compile --quiet --no-config --no-header --no-emit-index-url --no-annotate \
 	--universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade)
@@ -48,9 +49,8 @@ $(STAMPS)/project: pyproject.toml hatch_build.py $(STAMPS)/packages | dashboard
 dashboard: $(STAMPS)/packages ## Build the dashboard when its sources have changed
 	@$(DASHBOARD)
 
-dashboard-types: setup ## Regenerate the dashboard's API types from the server's OpenAPI document
-	@$(BIN)/python -m trimtab.api.export_openapi > dashboard/openapi.json
-	@$(DASHBOARD) npm run --silent types
+dashboard-types: setup ## Regenerate the dashboard's API types after changing a route or a schema
+	@$(TYPES)
 
 browser: ## Find or install the Chromium that the browser tests drive
 	@tools/ensure_chromium.sh
@@ -89,6 +89,7 @@ lint: setup ## Formatting, types, import contracts, dashboard
 		$(BIN)/mypy || failed+=" mypy"; \
 		$(BIN)/lint-imports || failed+=" import-linter"; \
 		$(DASHBOARD) npm run --silent lint || failed+=" dashboard"; \
+		{ $(TYPES) -- --check >/dev/null; } || failed+=" dashboard-types(run make dashboard-types)"; \
 		[[ -z "$$failed" ]] || { echo "lint failed:$$failed" >&2; exit 1; }
 
 format: setup ## Rewrite Python and dashboard sources in the project's format

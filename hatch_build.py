@@ -25,7 +25,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parent
-NOT_SOURCES = {"node_modules", "dist"}
+NOT_SOURCES = {".lock", "dist", "node_modules", "openapi.json"}
 COMPRESSED = {".html", ".js", ".css", ".svg", ".json"}
 
 
@@ -130,7 +130,7 @@ class Dashboard:
 
     def _source_files(self) -> Iterator[Path]:
         for top in self.sources.iterdir():
-            if top.name in NOT_SOURCES or top.name == ".lock":
+            if top.name in NOT_SOURCES:
                 continue
             yield from (path for path in (top.rglob("*") if top.is_dir() else [top]) if path.is_file())
 

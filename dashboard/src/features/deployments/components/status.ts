@@ -1,12 +1,13 @@
 import type { IconName } from "../../../components/icons";
 import type { Tone } from "../../../components/StatusText";
+import type { Deployment } from "../../../lib/api";
 
 interface Look {
   tone: Tone;
   icon: IconName;
 }
 
-const LOOKS: Record<string, Look> = {
+const LOOKS: Record<Deployment["status"], Look> = {
   deploying: { tone: "busy", icon: "progress" },
   healthy: { tone: "good", icon: "check" },
   unhealthy: { tone: "warning", icon: "warning" },
@@ -15,6 +16,6 @@ const LOOKS: Record<string, Look> = {
   retired: { tone: "quiet", icon: "archive" },
 };
 
-export function lookOf(status: string): Look {
-  return LOOKS[status] ?? { tone: "quiet", icon: "clock" };
+export function lookOf(status: Deployment["status"]): Look {
+  return LOOKS[status];
 }
