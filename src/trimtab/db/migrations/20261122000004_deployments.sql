@@ -3,8 +3,8 @@
 create table public.ai_model_deployments (
     id uuid primary key,
     workspace_id uuid not null references trimtab.workspaces on delete cascade,
-    model_id uuid not null references public.ai_models on delete cascade,
-    lifecycle_id uuid not null references public.ai_model_lifecycle on delete cascade,
+    model_id uuid not null,
+    lifecycle_id uuid not null,
     deployment_name text not null,
     environment text not null check (environment in ('development', 'staging', 'production')),
     deployment_type text not null check (deployment_type in ('direct', 'blue-green', 'canary', 'rolling')),
@@ -18,19 +18,38 @@ create table public.ai_model_deployments (
     target_traffic_percentage numeric(5, 2) not null default 100 check (target_traffic_percentage between 0 and 100),
     replicas int not null default 1 check (replicas between 0 and 1000),
     config jsonb not null default '{}',
-    previous_deployment_id uuid references public.ai_model_deployments,
+    previous_deployment_id uuid,
+    revived_for uuid,
     cutover_revision bigint,
-    drained_at timestamptz,
+    ending_status text check (ending_status in ('rolled_back', 'retired')),
+    draining_since timestamptz,
     deadline_at timestamptz not null,
+    started_at timestamptz not null default now(),
     created_by uuid references trimtab.members,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     ended_at timestamptz,
-    version int not null default 1
+    version int not null default 1,
+    unique (workspace_id, id),
+    -- References name the workspace too: foreign keys look past row level security.
+    foreign key (workspace_id, model_id) references public.ai_models (workspace_id, id) on delete cascade,
+    foreign key (workspace_id, lifecycle_id) references public.ai_model_lifecycle (workspace_id, id) on delete cascade,
+    foreign key (workspace_id, previous_deployment_id) references public.ai_model_deployments (workspace_id, id),
+    foreign key (workspace_id, revived_for) references public.ai_model_deployments (workspace_id, id)
 );
 create index ai_model_deployments_page on public.ai_model_deployments (workspace_id, id);
 create index ai_model_deployments_route on public.ai_model_deployments (workspace_id, model_id, environment, id);
 create index ai_model_deployments_live on public.ai_model_deployments (status) where ended_at is null;
+comment on column public.ai_model_deployments.previous_deployment_id is
+    'Which one had the share before: where a rollback leads.';
+comment on column public.ai_model_deployments.revived_for is
+    'The deployment being rolled back, for whose sake this ended one was started again; null once it has the share.';
+comment on column public.ai_model_deployments.cutover_revision is
+    'The routing revision of the last change of its share; null while such a change is wanted but not published.';
+comment on column public.ai_model_deployments.started_at is
+    'When its present attempt began: of two rollouts on one route the one begun later goes on.';
+comment on column public.ai_model_deployments.ending_status is
+    'Set while it drains: what its status becomes once no gateway uses it any more.';
 select trimtab.protect('public.ai_model_deployments', 'viewer', 'operator', 'operator', 'none');
 
 -- One process or one address behind a deployment. Desired state is written by the deployments controller, the rest by
@@ -38,11 +57,14 @@ select trimtab.protect('public.ai_model_deployments', 'viewer', 'operator', 'ope
 create table trimtab.replicas (
     id uuid primary key,
     workspace_id uuid not null references trimtab.workspaces on delete cascade,
-    deployment_id uuid not null references public.ai_model_deployments on delete cascade,
+    deployment_id uuid not null,
     ordinal int not null,
     kind text not null check (kind in ('external', 'process')),
     spec jsonb not null default '{}',
     desired text not null default 'running' check (desired in ('running', 'stopped')),
+    generation int not null default 1,
+    released_at timestamptz,
+    released_revision bigint,
     runner_id uuid,
     status text not null default 'pending' check (status in
         ('pending', 'starting', 'ready', 'unhealthy', 'backoff', 'failed', 'stopping', 'stopped')),
@@ -53,8 +75,13 @@ create table trimtab.replicas (
     cpu_percent real,
     memory_bytes bigint,
     changed_at timestamptz not null default now(),
-    unique (deployment_id, ordinal)
+    unique (deployment_id, ordinal),
+    foreign key (workspace_id, deployment_id) references public.ai_model_deployments (workspace_id, id) on delete cascade
 );
+comment on column trimtab.replicas.generation is
+    'Counts the times it was asked to run anew; what a runner reports of an earlier life is dropped.';
+comment on column trimtab.replicas.released_at is
+    'When it was taken out of the targets to be stopped, by the revision in released_revision.';
 create index replicas_workspace on trimtab.replicas (workspace_id, deployment_id);
 create index replicas_active on trimtab.replicas (runner_id) where status <> 'stopped';
 select trimtab.protect('trimtab.replicas', 'viewer', 'operator', 'operator', 'system');
@@ -100,12 +127,19 @@ create table trimtab.routing_entries (
     workspace_id uuid not null references trimtab.workspaces on delete cascade,
     revision bigint not null,
     body jsonb,
-    primary key (kind, key)
+    primary key (kind, key),
+    -- Gateways go by what the body says, so it must not name a workspace other than the one the policies judged by.
+    check (body is null or coalesce(body ->> 'workspace_id', '') = workspace_id::text),
+    check (kind <> 'route' or starts_with(key, workspace_id::text || '/'))
 );
 create index routing_entries_revision on trimtab.routing_entries (revision);
 create index routing_entries_workspace on trimtab.routing_entries (workspace_id);
 comment on column trimtab.routing_entries.body is 'Null marks an entry that is gone; gateways must hear of that too.';
 select trimtab.protect('trimtab.routing_entries', 'operator', 'operator', 'operator', 'system');
+create policy only_admins_add_keys on trimtab.routing_entries as restrictive for insert to authenticated with check (
+    kind <> 'api_key' or (select trimtab.has_role('admin')) or (select trimtab.is_system()));
+create policy only_admins_change_keys on trimtab.routing_entries as restrictive for update to authenticated using (
+    kind <> 'api_key' or (select trimtab.has_role('admin')) or (select trimtab.is_system()));
 
 -- The next revision, as the last step of the change that needs it. The row lock on the head is held until commit, so
 -- revisions become visible in their order and `revision > mine` misses nothing.

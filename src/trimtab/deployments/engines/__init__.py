@@ -1,0 +1,1 @@
+"""Local engines that `process` replicas can be run on."""
