@@ -31,7 +31,7 @@ NAMES = {
 # Names such as AsyncTrimtab, AsyncIterator: the same without the prefix.
 PREFIX = re.compile(r"^(_?)Async(?=[A-Z])")
 # What can be said shorter once nothing is awaited: sorted imports, `yield from`, `list(...)`.
-SIMPLER = "I,UP028,C416"
+SIMPLER = "I,UP028,C416,RUF100"
 DOCUMENTATION = [
     ("`trimtab.client._sync` is made from it by `python -m tools.unasync`.", ""),
     ("The client for asyncio. Written by hand; ", "The client for plain threads."),

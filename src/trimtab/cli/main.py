@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import serve
+from trimtab.cli import access, deployments, models, serve, usage, versions
 from trimtab.cli.failure import EXIT_INTERRUPTED, Failure
 
 
@@ -26,6 +26,20 @@ def build() -> typer.Typer:
     app.callback()(common)
     app.command("serve")(serve.serve)
     app.add_typer(serve.db, name="db")
+    app.command("status")(usage.status)
+    app.add_typer(models.app, name="models")
+    app.add_typer(versions.app, name="versions")
+    app.add_typer(versions.app, name="lifecycles", hidden=True)
+    app.command("deploy")(deployments.deploy)
+    app.command("rollback")(deployments.rollback)
+    app.add_typer(deployments.app, name="deployments")
+    app.command("metrics")(deployments.metrics)
+    app.command("usage")(usage.usage)
+    app.add_typer(usage.requests, name="requests")
+    app.add_typer(access.keys, name="keys")
+    app.add_typer(access.providers, name="providers")
+    app.command("audit")(access.audit)
+    app.command("whoami")(access.whoami)
     return app
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from trimtab.client.config import Config
 from trimtab.client.errors import ClientError, ConfigurationError, from_answer
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T")
 
 Id = UUID | str
 """An id as the server gave it out, or its text."""
@@ -121,7 +122,7 @@ def plain(value: Any) -> Any:
 
 def _inner(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, Mapping):
         return {str(name): _inner(member) for name, member in value.items()}
     if isinstance(value, datetime):
@@ -144,7 +145,8 @@ def parse(status: int, headers: Mapping[str, str], body: bytes, result: type[T])
     """
     check(status, headers, body)
     try:
-        return result.model_validate_json(body)
+        answer: T = _adapter(cast(Hashable, result)).validate_json(body)
+        return answer
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
@@ -152,6 +154,11 @@ def parse(status: int, headers: Mapping[str, str], body: bytes, result: type[T])
             f"the server's answer is not understood ({result.__name__}, {where}: {first['msg']}); "
             "is it a Trimtab of another version?"
         ) from error
+
+
+@cache
+def _adapter(result: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(result)
 
 
 def check(status: int, headers: Mapping[str, str], body: bytes) -> None:

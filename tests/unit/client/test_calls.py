@@ -36,9 +36,7 @@ class Thing(BaseModel):
 
 class TestConfig:
     def test_arguments_win_over_the_environment(self) -> None:
-        config = resolve(
-            "http://a:1/", "tt_mine", 5, 2, {"TRIMTAB_URL": "http://b:2", "TRIMTAB_API_KEY": "tt_other"}
-        )
+        config = resolve("http://a:1/", "tt_mine", 5, 2, {"TRIMTAB_URL": "http://b:2", "TRIMTAB_API_KEY": "tt_other"})
         assert (config.url, config.api_key, config.timeout, config.retries) == ("http://a:1", "tt_mine", 5, 2)
 
     def test_the_environment_fills_in(self) -> None:

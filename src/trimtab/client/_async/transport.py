@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import httpx2
-from pydantic import BaseModel
 
 from trimtab.client import calls
 from trimtab.client.calls import Call, Prepared
 from trimtab.client.config import Config
 from trimtab.client.errors import ConnectionFailed
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T")
 
 
 class AsyncTransport:
