@@ -53,8 +53,8 @@ def test_new_deployment_appears_by_itself(page: Page, server: ServerProcess) -> 
 
     row = deployments.get_by_role("row", name="shown-bot")
     expect(row).to_be_visible(timeout=PATIENCE)
-    expect(row.get_by_text("v1.0.0")).to_be_visible()
-    expect(row.get_by_text("Development")).to_be_visible()
+    expect(row.get_by_text("v1.0.0", exact=True)).to_be_visible()
+    expect(row.get_by_text("Development", exact=True)).to_be_visible()
 
 
 def test_key_lives_in_its_tab_only(page: Page, server: ServerProcess) -> None:
