@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
+import httpx2
+from cryptography.fernet import Fernet
+from fastapi import APIRouter, FastAPI
 from psycopg.types.json import Jsonb
 
+from trimtab.api import problems
+from trimtab.api.caller import Services
+from trimtab.clock import Clock
 from trimtab.db.database import SYSTEM, Database
 from trimtab.ids import new_id
 from trimtab.metering.record import Attempt, RequestRecord, Usage
+from trimtab.sealing import Sealer
+from trimtab.server.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +36,31 @@ class World:
     model_id: UUID
     lifecycle_id: UUID
     deployment_id: UUID
+
+    @property
+    def key(self) -> str:
+        """The member's API key."""
+        return f"tt_{self.api_key_id}"
+
+
+@asynccontextmanager
+async def api_client(
+    database: Database, routers: Iterable[APIRouter], clock: Clock, key: str
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of a control API with `routers`, in this process, whose time is `clock`'s."""
+    app = FastAPI()
+    app.state.services = Services(
+        database, Settings(data_dir=Path("unused")), Sealer(Fernet.generate_key().decode()), clock, new_id()
+    )
+    for router in routers:
+        app.include_router(router, prefix="/api/v1")
+    problems.install(app)
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app),
+        base_url="http://trimtab/api/v1",
+        headers={"authorization": f"Bearer {key}"},
+    ) as client:
+        yield client
 
 
 async def make_world(database: Database, requirements: dict[str, object] | None = None) -> World:
@@ -40,7 +77,12 @@ async def make_world(database: Database, requirements: dict[str, object] | None 
         await connection.execute(
             "insert into trimtab.api_keys (id, workspace_id, member_id, name, key_hash, key_hint, role) "
             "values (%s, %s, %s, 'laptop', %s, 'tt_', 'admin')",
-            (world.api_key_id, world.workspace_id, world.member_id, str(world.api_key_id)),
+            (
+                world.api_key_id,
+                world.workspace_id,
+                world.member_id,
+                hashlib.sha256(world.key.encode()).hexdigest(),
+            ),
         )
         await connection.execute(
             "insert into public.ai_models (id, workspace_id, name, provider) values (%s, %s, 'assistant', 'openai')",

@@ -18,11 +18,14 @@ MetricType = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
 MetricUnit = Annotated[str, StringConstraints(strip_whitespace=True, max_length=32, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Money = Annotated[Decimal, PlainSerializer(lambda value: format(value, "f"), return_type=str)]
-"""USD, a decimal string on the wire."""
 
-Number = Money | float
-"""A figure; a decimal string on the wire where it is money."""
+
+def _on_the_wire(value: Decimal | float) -> str | float:
+    return format(value, "f") if isinstance(value, Decimal) else value
+
+
+Number = Annotated[Decimal | float, PlainSerializer(_on_the_wire, return_type=str | float)]
+"""A figure; where it is money, a Decimal here and a decimal string on the wire."""
 
 
 class MetricIn(Strict):

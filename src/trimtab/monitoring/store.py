@@ -166,13 +166,14 @@ async def known_deployments(connection: Connection, ids: Sequence[UUID]) -> set[
 
 async def requests_by_step(connection: Connection, row: DeploymentRow, plan: Plan) -> list[RequestStep]:
     """The requests of a deployment, oldest step first; steps without a request are left out."""
-    rows = await (await connection.execute(REQUEST_RANGE.encode(), _parameters("request", row, plan))).fetchall()
+    parameters = _parameters("request", row, plan)
+    steps = await (await connection.execute(REQUEST_RANGE.encode(), parameters)).fetchall()
     split = 1 + len(COUNTERS)
     return [
         RequestStep(
-            row[0], dict(zip(COUNTERS, row[1:split], strict=True)), dict(zip(HISTOGRAMS, row[split:], strict=True))
+            step[0], dict(zip(COUNTERS, step[1:split], strict=True)), dict(zip(HISTOGRAMS, step[split:], strict=True))
         )
-        for row in rows
+        for step in steps
     ]
 
 

@@ -37,8 +37,8 @@ class _Figure:
 
 
 def _per_request(unit: str, *columns: str) -> _Figure:
-    def total(c: Counts) -> int:
-        return sum(c[column] for column in columns)
+    def total(c: Counts) -> float:
+        return float(sum(c[column] for column in columns))
 
     return _Figure(unit, _requests, lambda c, _: total(c) / c["requests"], total)
 
@@ -48,7 +48,7 @@ def _requests(counts: Counts) -> int:
 
 
 FIGURES: dict[str, _Figure] = {
-    "requests": _Figure("requests", _requests, lambda c, s: c["requests"] / s * 60, _requests),
+    "requests": _Figure("requests", _requests, lambda c, s: c["requests"] / s * 60, lambda c: float(c["requests"])),
     "throughput": _Figure("requests/s", _requests, lambda c, s: c["requests"] / s),
     "latency": _Figure(
         "ms", lambda c: c["latency_count"], lambda c, _: c["latency_us_sum"] / c["latency_count"] / 1e3, None,

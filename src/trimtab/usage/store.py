@@ -19,18 +19,18 @@ COUNTERS = (
 
 DIMENSIONS: dict[str, tuple[str, dict[str, str], str]] = {
     "day": ("day", {}, ""),
-    "model": ("model_id", {"model": "m.name"}, "left join public.ai_models m on m.id = model_id"),
+    "model": ("model_id", {"model": "m.name"}, "left join public.ai_models m on m.id = used.model_id"),
     "version": (
         "lifecycle_id",
         {"version_tag": "l.version_tag"},
-        "left join public.ai_model_lifecycle l on l.id = lifecycle_id",
+        "left join public.ai_model_lifecycle l on l.id = used.lifecycle_id",
     ),
     "deployment": (
         "deployment_id",
         {"deployment": "d.deployment_name"},
-        "left join public.ai_model_deployments d on d.id = deployment_id",
+        "left join public.ai_model_deployments d on d.id = used.deployment_id",
     ),
-    "key": ("api_key_id", {"key": "k.name"}, "left join trimtab.api_keys k on k.id = api_key_id"),
+    "key": ("api_key_id", {"key": "k.name"}, "left join trimtab.api_keys k on k.id = used.api_key_id"),
     "provider": ("provider", {}, ""),
     "upstream_model": ("upstream_model", {}, ""),
 }
