@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from decimal import Decimal
 from uuid import UUID
@@ -39,8 +40,13 @@ async def create_model(work: Work, given: ModelCreate) -> ModelRow:
 
 
 async def get_model(work: Work, model: UUID | str) -> ModelRow:
-    """The model of an id or a name. Raises TrimtabError (NOT_FOUND)."""
-    row = await store.find_model(work.connection, work.actor.workspace_id, model)
+    """The model of an id, or its text, or of a name. Raises TrimtabError (NOT_FOUND)."""
+    row = None
+    with contextlib.suppress(ValueError):
+        identifier = model if isinstance(model, UUID) else UUID(model)
+        row = await store.find_model(work.connection, work.actor.workspace_id, identifier)
+    if row is None and isinstance(model, str):
+        row = await store.find_model(work.connection, work.actor.workspace_id, model)
     if row is None:
         raise TrimtabError(Code.NOT_FOUND, f"There is no model {str(model)!r} in this workspace.")
     return row

@@ -22,7 +22,7 @@ from trimtab.registry.work import Work
 router = APIRouter()
 MODELS: list[str | Enum] = ["models"]
 LIFECYCLES: list[str | Enum] = ["lifecycles"]
-ModelKey = Annotated[UUID | str, Path(description="The model's id or name.", max_length=128)]
+ModelKey = Annotated[str, Path(description="The model's id or name.", max_length=128)]
 
 
 def work_of(caller: Caller, connection: Connection) -> Work:

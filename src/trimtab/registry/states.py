@@ -23,13 +23,14 @@ TRANSITIONS: dict[Stage, frozenset[Stage]] = {
     "retired": frozenset(),
 }
 
-# Where the workspace asks for `stage_order`: forward one step at a time, backward at will, out of use from anywhere.
+# Where the workspace asks for `stage_order`: forward one step at a time, backward at will, out of use from anywhere,
+# into use again from the beginning.
 ORDERED_TRANSITIONS: dict[Stage, frozenset[Stage]] = {
     "development": frozenset({"testing", "deprecated"}),
     "testing": frozenset({"development", "staging", "deprecated"}),
     "staging": frozenset({"development", "testing", "production", "deprecated"}),
     "production": frozenset({"development", "testing", "staging", "deprecated"}),
-    "deprecated": frozenset({"development", "testing", "staging", "retired"}),
+    "deprecated": frozenset({"development", "retired"}),
     "retired": frozenset(),
 }
 
