@@ -30,7 +30,7 @@ METERING_SECONDS = 60.0
 PRICE = {"input": "0.10", "output": "0.40"}
 PIRATE = "You are a ship's parrot. Answer in one short sentence, like a pirate."
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> int:
@@ -86,7 +86,7 @@ def story(client: Trimtab, server: Server) -> None:
     show(answers)
 
     step("What that was like, from the command line")
-    wait_metered(client, len(answers), server)
+    wait_metered(client, answers, server)
     trimtab(server, "metrics", MODEL, "--last", "1h")
 
     step(f"Register {second_tag}: the same model with other sampling and a system prompt; deploy it")
@@ -172,10 +172,13 @@ def show(answers: list[Answer]) -> None:
         console.print(f"  {text[:160]}{'...' if len(text) > 160 else ''}", markup=False)
 
 
-def wait_metered(client: Trimtab, requests: int, server: Server) -> None:
+def wait_metered(client: Trimtab, answers: list[Answer], server: Server) -> None:
     """Wait until the requests have gone from the gateway's spool into the database."""
     deadline = time.monotonic() + METERING_SECONDS
-    while client.usage.total(model=MODEL).requests < requests:
+    while True:
+        measured = client.get_model_metrics(answers[0].deployment_id)
+        if measured and measured["requests"].count >= len(answers):
+            return
         if time.monotonic() > deadline:
             raise DemoError(f"the requests were not metered within {METERING_SECONDS:.0f} s:\n{server.story()}")
         time.sleep(0.2)

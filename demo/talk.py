@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from openai import OpenAI
 
-MAX_TOKENS = 40
+MAX_TOKENS = 32
 AT_ONCE = 2
 ROUNDS = 3
 QUESTIONS = (
@@ -35,6 +35,7 @@ class Answer:
     text: str
     streamed: bool
     version: str
+    deployment_id: str
     request_id: str
 
 
@@ -50,7 +51,14 @@ def ask(url: str, key: str, model: str, question: str, *, streamed: bool) -> Ans
                 text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
         else:
             text = raw.parse().choices[0].message.content or ""
-        return Answer(question, text, streamed, raw.headers["x-trimtab-version"], raw.headers["x-request-id"])
+        return Answer(
+            question,
+            text,
+            streamed,
+            version=raw.headers["x-trimtab-version"],
+            deployment_id=raw.headers["x-trimtab-deployment"],
+            request_id=raw.headers["x-request-id"],
+        )
 
 
 def ask_all(url: str, key: str, model: str) -> Iterator[tuple[Answer, int]]:

@@ -321,7 +321,7 @@ def _row(title: str, summary: MetricSummary, shown: tuple[str, ...]) -> tuple[An
         value = getattr(summary, name)
         if summary.unit == "USD":
             return output.usd(value)
-        return output.milliseconds(value) if summary.unit == "ms" else output.number(value)
+        return output.percent(value) if summary.unit == "fraction" and name != "total" else output.number(value)
 
     figures = [figure(name) for name in ("mean", "p50", "p95", "p99", "total")]
     return (title, summary.unit, f"{summary.count:,}", *figures)

@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 NOTHING = "-"
+LONGEST_CELL = 120
+"""Characters of a table's cell; the rest is cut off for people, `--json` has all."""
+
+WIDE = 100_000
+"""Tables take the width that they need; a narrow terminal wraps lines, which keeps ids in one piece."""
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A console for people; it obeys NO_COLOR and writes plain text into pipes."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
 
 
 def print_json(document: Any) -> None:
@@ -49,27 +55,42 @@ def print_table(
     if not cells:
         console().print(empty, markup=False)
         return
-    from rich.table import Table
-
     numeric = set(right)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold", no_wrap=number == 0)
+    table = _grid(show_header=True)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numeric else "left", no_wrap=True)
     for row in cells:
-        table.add_row(*(styled(text) for text in row))
-    console().print(table)
+        table.add_row(*(styled(_cut(text)) for text in row))
+    _print_wide(table)
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
     """Write names and values below each other."""
+    table = _grid(show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    for name, value in fields:
+        table.add_row(styled(name), styled(cell(value)))
+    _print_wide(table)
+
+
+def _grid(*, show_header: bool) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in fields:
-        table.add_row(name, styled(cell(value)))
-    console().print(table)
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=show_header, header_style="bold")
+
+
+def _print_wide(table: Table) -> None:
+    """Print without the blanks that rich puts at the ends of lines."""
+    wide = console(width=WIDE)
+    with wide.capture() as captured:
+        wide.print(table, soft_wrap=False)
+    for line in captured.get().splitlines():
+        sys.stdout.write(line.rstrip() + "\n")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 3] + "..."
 
 
 STYLES = {

@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trimtab.cli.failure import EXIT_USAGE, Failure
 from trimtab.cli.output import print_json
+
+if TYPE_CHECKING:
+    from trimtab.server.settings import Settings
 
 DataDir = Annotated[
     Path | None,
@@ -77,12 +80,9 @@ def url(
 def migrate(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: Json = False) -> None:
     """Bring the database to this program's schema; a server does so by itself when it starts."""
     with failures():
-        from psycopg.conninfo import conninfo_to_dict
-
         from trimtab.db.migrate import migrate as apply
 
-        user = conninfo_to_dict(_url(False, data_dir, database_url)).get("user")
-        applied = apply(_url(True, data_dir, database_url), app_role=str(user) if user else None)
+        applied = apply(_url(True, data_dir, database_url))
         if as_json:
             print_json({"applied": applied})
         elif applied:
@@ -96,11 +96,31 @@ def _url(owner: bool, data_dir: Path | None, database_url: str | None) -> str:
 
     settings = Settings.from_env(os.environ, data_dir=data_dir, database_url=database_url)
     if settings.database_url is not None:
-        return (settings.database_owner_url or settings.database_url) if owner else settings.database_url
+        if owner or settings.database_owner_url is not None:
+            return (settings.database_owner_url or settings.database_url) if owner else settings.database_url
+        return _application_url(settings)
     from trimtab.db.embedded import read_urls
 
     urls = read_urls(settings.data_dir)
     return urls.owner if owner else urls.app
+
+
+def _application_url(settings: Settings) -> str:
+    """What a server that is given `settings.database_url` lets its parts use."""
+    from trimtab.db.app_role import application_url
+    from trimtab.errors import Code, TrimtabError
+    from trimtab.sealing import Sealer
+    from trimtab.server.secrets import find_secret_key
+
+    assert settings.database_url is not None
+    key = find_secret_key(settings)
+    if key is None:
+        raise TrimtabError(
+            Code.INVALID_SETTING,
+            f"there is no secret key in {settings.data_dir}; name the server's --data-dir or set TRIMTAB_SECRET_KEY",
+            field="secret_key",
+        )
+    return application_url(settings.database_url, Sealer(key))
 
 
 @contextmanager
