@@ -51,7 +51,7 @@ def ensure_admin_key(url: str, key: str | None) -> str | None:
 
 
 async def _ensure(url: str, key: str | None) -> str | None:
-    database = Database(url, max_size=1, timeout=30.0)
+    database = Database(url, max_size=1)
     await database.open()
     try:
         async with database.transaction(SYSTEM) as connection:
