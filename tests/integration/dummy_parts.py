@@ -16,6 +16,7 @@ from pathlib import Path
 from trimtab.db.embedded import Urls
 from trimtab.processes import death_signal
 from trimtab.server.parts import Part, PartContext
+from trimtab.server.preparation import Prepared
 from trimtab.server.settings import Settings
 from trimtab.server.supervisor import Supervisor
 
@@ -150,10 +151,10 @@ SCENARIOS: dict[str, tuple[Part, ...]] = {
 }
 
 
-def prepare(settings: Settings, urls: Urls) -> str | None:
+def prepare(settings: Settings, urls: Urls) -> Prepared:
     """Stands for migration and first key."""
     (settings.data_dir / "prepared").write_text(urls.owner)
-    return "tt_first" if settings.admin_key is None else None
+    return Prepared(urls.app, "tt_first" if settings.admin_key is None else None)
 
 
 def main(arguments: list[str]) -> int:

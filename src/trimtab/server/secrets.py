@@ -21,15 +21,25 @@ def load_or_create_secret_key(settings: Settings, data_dir: DataDir) -> str:
 
     Raises TrimtabError (INVALID_SETTING, DATA_DIR_NOT_WRITABLE).
     """
+    if (known := find_secret_key(settings)) is not None:
+        return known
+    key = Fernet.generate_key()
+    data_dir.write_private(FILE, key + b"\n")
+    return key.decode("ascii")
+
+
+def find_secret_key(settings: Settings) -> str | None:
+    """Return the Fernet keys of `settings`, else of `<data-dir>/secret.key`, None where there is neither.
+
+    Raises TrimtabError (INVALID_SETTING).
+    """
     if settings.secret_key is not None:
         return settings.secret_key
-    path = data_dir.path / FILE
+    path = settings.data_dir / FILE
     try:
         return check_secret_key(path.read_text("ascii"), str(path))
     except FileNotFoundError:
-        key = Fernet.generate_key()
-        data_dir.write_private(FILE, key + b"\n")
-        return key.decode("ascii")
+        return None
     except (OSError, UnicodeDecodeError) as error:
         raise TrimtabError(
             Code.INVALID_SETTING, f"the secret key in {path} cannot be read: {error}", field="secret_key"

@@ -29,10 +29,11 @@ from trimtab.server.children import Backoff, Child, describe_exit
 from trimtab.server.listening import listen
 from trimtab.server.part import EXIT_REFUSED, one_line
 from trimtab.server.parts import PARTS, Part, PartContext
+from trimtab.server.preparation import Prepared, prepare_database
 from trimtab.server.secrets import load_or_create_secret_key
 from trimtab.server.settings import Settings, without_settings
 
-Prepare = Callable[[Settings, Urls], str | None]
+Prepare = Callable[[Settings, Urls], Prepared]
 
 log = logging.getLogger("trimtab.supervisor")
 
@@ -49,8 +50,6 @@ class _StopRequestedError(Exception):
 def run(settings: Settings) -> int:
     """Run the server until a signal stops it; returns the exit status. Call it from the main thread."""
     # Imported late, so that a supervisor of other parts needs no feature.
-    from trimtab.server.preparation import prepare_database
-
     return Supervisor(settings, PARTS, prepare_database).run()
 
 
@@ -60,8 +59,8 @@ class Supervisor:
     Parameters:
         settings: as given by the user.
         parts: kinds of parts, in the order in which they stop.
-        prepare: called with the settings and the database's connection strings before any part starts; returns the
-            admin key where it made one.
+        prepare: called with the settings and the database's connection strings before any part starts; returns
+            what the parts are to use.
     """
 
     def __init__(self, settings: Settings, parts: Sequence[Part], prepare: Prepare) -> None:
@@ -115,17 +114,19 @@ class Supervisor:
             self._listener = listen(settings.host, settings.port)
         settings = replace(settings, secret_key=load_or_create_secret_key(settings, data_dir))
         urls = self._open_database(data_dir)
+        app_url = urls.app
         # A gateway beside a database elsewhere serves from its stored snapshot even while that is down.
         if settings.role != "gateway" or self._postgres is not None:
-            admin_key = self._prepare(settings, urls)
-            if admin_key is not None:
-                _say(f"Admin API key, shown only this once: {admin_key}")
-        given = replace(settings, data_dir=data_dir.path, admin_key=None, database_owner_url=None)
+            prepared = self._prepare(settings, urls)
+            app_url = prepared.app_url
+            if prepared.admin_key is not None:
+                _say(f"Admin API key, shown only this once: {prepared.admin_key}")
+        given = replace(settings, data_dir=data_dir.path, admin_key=None, database_url=None, database_owner_url=None)
         if self._listener is not None:
             given = replace(given, port=self._listener.getsockname()[1])
         for part in self._parts:
             for index in range(settings.workers if part.per_worker else 1):
-                self._children.append(Child(part, self._context(part, index, given, urls.app, data_dir.lock_fd)))
+                self._children.append(Child(part, self._context(part, index, given, app_url, data_dir.lock_fd)))
         for child in self._children:
             self._launch(child)
 
