@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import pytest
 from fastapi import APIRouter
 from tests.integration.api import Api, running_api
 
-from trimtab.api import export_openapi, idempotency
+from trimtab.api import answers, export_openapi, idempotency
 from trimtab.api.middleware import MAX_BODY
-from trimtab.db.database import SYSTEM, Database
+from trimtab.db.database import Database
 from trimtab.db.embedded import Urls
 
 
@@ -271,7 +272,7 @@ async def test_an_answer_that_cannot_be_kept_undoes_the_change(
     admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(idempotency, "KEEP", "select 1 / 0")
+        broken.setattr(answers, "KEEP", "select 1 / 0")
         answer = await admin.post("/api/v1/models", json=BODY, headers=KEY)
         assert answer.status_code >= 400 and answer.headers["content-type"] == "application/problem+json"
     assert await names(admin) == []
@@ -297,10 +298,12 @@ async def test_kept_answers_are_sealed(admin: httpx2.AsyncClient, database_urls:
             assert not any(key in row for (row,) in rows), table
 
 
-async def test_answers_are_forgotten(api: Api, admin: httpx2.AsyncClient) -> None:
+async def test_answers_are_forgotten_after_a_day(api: Api, admin: httpx2.AsyncClient) -> None:
     await admin.post("/api/v1/models", json=BODY, headers=KEY)
-    async with api.services.database.transaction(SYSTEM) as connection:
-        assert await idempotency.forget_answers(connection, api.services.clock()) == 1
+    database, now = api.services.database, api.services.clock()
+    assert await answers.forget_old(database, lambda: now) == 0
+    assert await answers.forget_old(database, lambda: now + timedelta(hours=25)) == 1
+    problem(await admin.post("/api/v1/models", json=BODY, headers=KEY), 409, "already_exists", "name")
 
 
 async def test_openapi_is_what_is_exported(api: Api, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -23,6 +22,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trimtab.access.principal import Principal
+from trimtab.api import answers
 from trimtab.api.problems import of_database, problem_response
 from trimtab.db.database import Connection, Database
 from trimtab.errors import Code, TrimtabError
@@ -35,21 +35,6 @@ LONGEST_KEY = 255
 KEPT_HEADERS = ("content-type", "etag", "location")
 WAIT = "10s"
 """How long a repetition waits for the first attempt before it is told IN_PROGRESS."""
-
-CLAIM = """
-insert into trimtab.idempotency_keys (workspace_id, member_id, key, request_hash)
-values (%(workspace_id)s, %(member_id)s, %(key)s, %(request_hash)s)
-on conflict do nothing returning true
-"""
-FIND = """
-select request_hash, status, answer from trimtab.idempotency_keys
-where workspace_id = %(workspace_id)s and member_id = %(member_id)s and key = %(key)s
-"""
-KEEP = """
-update trimtab.idempotency_keys set status = %(status)s, answer = %(answer)s
-where workspace_id = %(workspace_id)s and member_id = %(member_id)s and key = %(key)s
-"""
-FORGET = "delete from trimtab.idempotency_keys where created_at < %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,23 +103,21 @@ class PendingAnswer:
         self._stack = AsyncExitStack()
         connection = await self._stack.enter_async_context(database.transaction(principal.scope))
         request_hash = self._digest.hexdigest()
-        await connection.execute("select set_config('lock_timeout', %s, true)", (WAIT,))
         try:
-            claimed = await connection.execute(CLAIM, {**self._owner, "request_hash": request_hash})
+            claimed = await answers.claim(connection, self._owner, request_hash, WAIT)
         except psycopg.errors.LockNotAvailable:
             raise TrimtabError(
                 Code.IN_PROGRESS, "The first request with this Idempotency-Key is still running; try again in a moment."
             ) from None
-        if await claimed.fetchone() is None:
-            row = await (await connection.execute(FIND, self._owner)).fetchone()
-            if row is None or row[0] != request_hash:
+        if not claimed:
+            found = await answers.find(connection, self._owner)
+            if found is None or found[0] != request_hash:
                 raise TrimtabError(
                     Code.IDEMPOTENCY_MISMATCH,
                     "This Idempotency-Key was used for another request; use a new one for each change.",
                     "idempotency-key",
                 )
-            raise RepetitionError(_read(row[1], sealer.unseal(bytes(row[2]))))
-        await connection.execute("select set_config('lock_timeout', '0', true)")
+            raise RepetitionError(_read(found[1], sealer.unseal(found[2])))
         self._connection = connection
         return connection
 
@@ -145,7 +128,7 @@ class PendingAnswer:
         sealed = self._sealer.seal(_written(answer))
         stack, connection = self._stack, self._connection
         try:
-            await connection.execute(KEEP, {**self._owner, "status": answer.status, "answer": sealed})
+            await answers.keep(connection, self._owner, answer.status, sealed)
         except BaseException:
             await self.abandon()
             raise
@@ -220,11 +203,6 @@ def _answer_of(held: list[Message]) -> Answer:
     headers = Headers(raw=held[0]["headers"])
     kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
     return Answer(held[0]["status"], kept, b"".join(message.get("body", b"") for message in held[1:]))
-
-
-async def forget_answers(connection: Connection, before: datetime) -> int:
-    """Delete the answers given before a moment (the program's own scope sees all). Returns how many."""
-    return (await connection.execute(FORGET, (before,))).rowcount
 
 
 def install(app: FastAPI) -> None:

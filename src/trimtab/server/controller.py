@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from trimtab.api.answers import forget_old
 from trimtab.clock import Clock, system_clock
 from trimtab.db.database import Database
 from trimtab.db.wakeups import wake_ups
@@ -24,6 +25,7 @@ from trimtab.server.parts import PartContext
 log = logging.getLogger(__name__)
 
 UPKEEP_SECONDS = 60.0
+FORGET_SECONDS = 3600.0
 RECONCILE_SECONDS = 2.0
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
@@ -77,6 +79,7 @@ def loops(database: Database, clock: Clock) -> list[Loop]:
             lambda: wake_ups(database.url, ["trimtab_deployments"], RECONCILE_SECONDS),
         ),
         Loop("upkeep", lambda: upkeep(database, clock), lambda: every(UPKEEP_SECONDS)),
+        Loop("answers", lambda: forget_old(database, clock), lambda: every(FORGET_SECONDS)),
     ]
 
 
