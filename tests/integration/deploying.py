@@ -82,7 +82,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @dataclass
 class World:
-    """One workspace, the API as one of its operators, and the parts that reconcile, run by hand or in the background."""
+    """One workspace, the API as one of its admins, and the parts that reconcile."""
 
     database: Database
     api: Api
@@ -161,14 +161,17 @@ class World:
         route = (await self.routing()).get(name)
         return dict(map(tuple, route["arms"])) if route else {}
 
-    async def gateway(self, revision: int = 0, lease: float = 3600, identifier: UUID | None = None, **uses: Any) -> UUID:
+    async def gateway(
+        self, revision: int = 0, lease: float = 3600, identifier: UUID | None = None, **uses: Any
+    ) -> UUID:
         """A gateway worker that serves `revision`; `uses` by deployment id."""
         identifier = identifier or uuid4()
         now = system_clock()
         async with self.database.transaction(SYSTEM) as connection:
             await connection.execute(
                 "insert into trimtab.gateway_instances "
-                "(id, hostname, pid, program_version, revision, lease_until, activity) values (%s, 'h', 1, '0', %s, %s, %s) "
+                "(id, hostname, pid, program_version, revision, lease_until, activity) "
+                "values (%s, 'h', 1, '0', %s, %s, %s) "
                 "on conflict (id) do update set revision = excluded.revision, lease_until = excluded.lease_until, "
                 "activity = excluded.activity",
                 (identifier, revision, now + timedelta(seconds=lease), Jsonb(uses)),

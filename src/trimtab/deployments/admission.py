@@ -87,13 +87,13 @@ def check_resources(resources: dict[str, Any], replicas: int, capacity: Capacity
     ):
         each = resources.get(field) or 0
         free = sum(present) - held
-        if each <= max(present) and each * replicas <= free:
+        if not each or (each <= max(present) and each * replicas <= free):
             continue
         machines = "this machine has" if len(present) == 1 else f"the {len(present)} machines have"
         taken = f", of which running replicas hold {held}" if held else ""
         raise TrimtabError(
             Code.RESOURCES_EXCEEDED,
-            f"{replicas} x {each:g} {unit} are asked for, and {machines} {sum(present)}{taken}. "
+            f"{replicas} x {each} {unit} are asked for, and {machines} {sum(present)}{taken}. "
             "Register a version with a smaller resource_allocation, use fewer replicas, or retire something first.",
             f"resource_allocation.{field}",
             {"wanted": each * replicas, "available": max(free, 0), "largest_machine": max(present)},

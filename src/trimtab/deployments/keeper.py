@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from trimtab.clock import monotonic
 from trimtab.deployments.records import Replica
@@ -14,6 +14,7 @@ from trimtab.deployments.runtimes import Assignment, Running, Runtime, StartErro
 from trimtab.deployments.states import ReplicaStatus
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PROBE_STARTING = 0.2
 PROBE_SECONDS = 5.0
@@ -87,20 +88,21 @@ class Keeper:
             began = monotonic()
             status: ReplicaStatus = "backoff"
             try:
-                self.running = await self.runtime.start(assignment)
+                # Neither a start nor a stop is left in the middle: a process must have an owner until it is gone.
+                self.running = await to_the_end(self.runtime.start(assignment))
                 try:
                     reason = await self._watch(self.running, self.runtime.start_timeout(assignment))
                 finally:
-                    stopping = asyncio.ensure_future(self.running.stop())
-                    # The stop goes to its end also when we are cancelled while it runs.
-                    while not stopping.done():
-                        with contextlib.suppress(asyncio.CancelledError):
-                            await asyncio.shield(stopping)
+                    await to_the_end(self.running.stop())
                     self.running = None
             except StartError as error:
                 reason, status = str(error), "failed" if error.permanent else "backoff"
             except OSError as error:
                 reason = f"it could not be started: {error}"
+            except Exception as error:
+                # Whatever goes wrong with one replica, the others and its own next attempt go on.
+                log.exception("replica %s", self.replica.id)
+                reason = f"internal error: {type(error).__name__}"
             log.warning("replica %s: %s", self.replica.id, reason)
             if monotonic() - began > STEADY_SECONDS:
                 pause = FIRST_PAUSE
@@ -143,3 +145,18 @@ class Keeper:
         if report != self.report:
             self.report = report
             self.changed()
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work` to its end even if this task is cancelled meanwhile; the task notices at its next wait."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    own = asyncio.current_task()
+    if cancelled and own is not None:
+        own.cancel()
+    return task.result()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,11 +15,13 @@ from trimtab.db.database import SYSTEM, Connection, Database
 from trimtab.db.events import emit
 from trimtab.deployments import reconcile, registry_link, store
 from trimtab.deployments.entries import Entries, entries
+from trimtab.deployments.outcome import outcome
 from trimtab.deployments.pricing import PriceList
-from trimtab.deployments.records import Deployment, percentage
-from trimtab.deployments.replica_spec import progress_deadline, replica_spec
+from trimtab.deployments.records import Deployment
+from trimtab.deployments.replica_spec import replica_spec
 from trimtab.deployments.snapshot import Snapshot, load
 from trimtab.deployments.strategies import STRATEGIES
+from trimtab.errors import Code, TrimtabError
 from trimtab.routing.publish import Change, publish
 from trimtab.routing.records import Price
 
@@ -44,15 +45,27 @@ class Reconciler:
             snapshot = await load(connection)
         done = 0
         for model_id in sorted(snapshot.models()):
-            if not self._needs_work(snapshot, model_id):
-                continue
-            for _ in range(MOST_STEPS):
-                try:
-                    if not await self._step(model_id):
-                        break
-                    done += 1
-                except store.StaleError as stale:
-                    log.debug("deployment %s was changed meanwhile; looking again", stale)
+            try:
+                if self._needs_work(snapshot, model_id):
+                    done += await self._settle(model_id)
+            except TrimtabError as error:
+                if error.code is Code.DATABASE_UNAVAILABLE:
+                    raise
+                log.warning("model %s: %s", model_id, error)
+            except Exception:
+                # One model's trouble must not hold up the others; it is looked at again with the next wake-up.
+                log.exception("model %s", model_id)
+        return done
+
+    async def _settle(self, model_id: UUID) -> int:
+        done = 0
+        for _ in range(MOST_STEPS):
+            try:
+                if not await self._step(model_id):
+                    break
+                done += 1
+            except store.StaleError as stale:
+                log.debug("deployment %s was changed meanwhile; looking again", stale)
         return done
 
     def _needs_work(self, snapshot: Snapshot, model_id: UUID) -> bool:
@@ -83,9 +96,11 @@ class Reconciler:
         self, connection: Connection, snapshot: Snapshot, one: Deployment, plan: reconcile.Plan
     ) -> None:
         now = self.clock()
-        changes = {"status": plan.status, "rollout_phase": plan.phase, "status_reason": plan.reason, **plan.fields}
-        rows = {one.id: await store.advance(connection, one, changes, now)}
-        moved: set[UUID] = set()
+        done = outcome(plan, one, snapshot.deployments, now)
+        rows = {
+            identifier: await store.advance(connection, snapshot.deployments[identifier], changes, now)
+            for identifier, changes in done.changes.items()
+        }
         released: list[UUID] = []
         for action in plan.actions:
             match action:
@@ -99,10 +114,6 @@ class Reconciler:
                 case reconcile.ReleaseReplicas(ids):
                     await store.release_replicas(connection, ids, now)
                     released.extend(ids)
-                case reconcile.MoveTraffic():
-                    moved = await self._move(connection, snapshot, rows, action, one.id, now)
-                case reconcile.Revive(deployment_id):
-                    await self._revive(connection, snapshot, one, deployment_id, now)
                 case reconcile.SetStage():
                     version = snapshot.versions[one.lifecycle_id]
                     await registry_link.enter_environment(connection, rows[one.id], version, self.clock)
@@ -110,69 +121,17 @@ class Reconciler:
         data = {"status": plan.status, "rollout_phase": plan.phase, "reason": plan.reason}
         data["traffic_percentage"] = str(rows[one.id].traffic_percentage)
         await emit(connection, one.workspace_id, plan.event, "deployment", one.id, data)
-        for identifier in moved - {one.id}:
+        for identifier in done.moved - {one.id}:
             data = {"traffic_percentage": str(rows[identifier].traffic_percentage), "reason": plan.reason}
             await emit(connection, one.workspace_id, "deployment.traffic_moved", "deployment", identifier, data)
         await store.notify(connection)
         fresh = await load(connection, one.model_id)
         reason = f"{one.deployment_name}: {plan.reason or plan.status}"
         revision = await self._publish(connection, fresh, one.model_id, reason)
-        for identifier in moved:
+        for identifier in done.moved:
             await store.advance(connection, fresh.deployments[identifier], {"cutover_revision": revision or 0}, now)
         if released:
             await store.note_release(connection, released, revision or 0)
-
-    async def _move(
-        self,
-        connection: Connection,
-        snapshot: Snapshot,
-        rows: dict[UUID, Deployment],
-        move: reconcile.MoveTraffic,
-        mover: UUID,
-        now: datetime,
-    ) -> set[UUID]:
-        """Write new shares; returns whose cut-over the coming revision is."""
-        moved = {mover}
-        for identifier, weight in move.shares.items():
-            one = rows.get(identifier, snapshot.deployments[identifier])
-            changes: dict[str, Any] = {}
-            if weight != one.weight:
-                changes["traffic_percentage"] = percentage(weight)
-            if weight > one.weight:
-                changes["revived_for"] = None
-            if identifier in move.ending:
-                changes |= {"ending_status": move.ending[identifier], "draining_since": now}
-            if identifier == mover and move.previous is not None:
-                changes["previous_deployment_id"] = move.previous
-            if not changes:
-                continue
-            rows[identifier] = await store.advance(connection, one, changes, now)
-            # A change of its own share that it still waits for must stay wanted.
-            if one.cutover_revision is not None or identifier in move.ending:
-                moved.add(identifier)
-        return moved
-
-    async def _revive(
-        self, connection: Connection, snapshot: Snapshot, one: Deployment, deployment_id: UUID, now: datetime
-    ) -> None:
-        previous = snapshot.deployments[deployment_id]
-        if previous.ended_at is None:
-            stay = {"ending_status": None, "draining_since": None, "revived_for": one.id}
-            await store.advance(connection, previous, stay, now)
-            return
-        changes: dict[str, Any] = {
-            "status": "deploying",
-            "rollout_phase": "pending",
-            "status_reason": f"started again for the rollback of {one.deployment_name}",
-            "target_traffic_percentage": 0,
-            "cutover_revision": None,
-            "revived_for": one.id,
-            "ended_at": None,
-            "draining_since": None,
-            "started_at": now,
-            "deadline_at": now + progress_deadline(previous),
-        }
-        await store.advance(connection, previous, changes, now)
 
     def _entries(self, snapshot: Snapshot, model_id: UUID) -> Entries:
         prices: dict[UUID, tuple[Price, ...]] = {}

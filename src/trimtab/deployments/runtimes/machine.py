@@ -49,7 +49,7 @@ class Machine:
         ):
             wanted = resources.get(key) or 0
             if wanted > present:
-                return f"it wants {wanted:g} {unit}, and this machine has {present}"
+                return f"it wants {wanted} {unit}, and this machine has {present}"
         return None
 
 

@@ -173,9 +173,8 @@ async def _begin(process: asyncio.subprocess.Process, document: dict[str, Any]) 
         process.stdin.write(json.dumps(document).encode() + b"\n")
         await process.stdin.drain()
         said, _, rest = (await process.stdout.readline()).decode(errors="replace").strip().partition(" ")
-    except (ConnectionError, asyncio.CancelledError):
-        process.stdin.close()
-        raise
+    except ConnectionError:
+        said, rest = "", ""
     if said == "started":
         return int(rest)
     await process.wait()
