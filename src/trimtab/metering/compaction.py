@@ -22,7 +22,6 @@ from psycopg import errors
 
 from trimtab.clock import Clock
 from trimtab.db.database import SYSTEM, Connection, Database
-from trimtab.errors import TrimtabError
 from trimtab.metering.quantiles import Distribution
 from trimtab.metering.rollup import COUNTERS, HISTOGRAMS
 
@@ -109,7 +108,8 @@ async def upkeep(database: Database, clock: Clock) -> None:
     """Do all that is due: compaction, partitions ahead, expired data. Safe to run anywhere, at any time, repeatedly.
 
     Raises:
-        TrimtabError: DATABASE_UNAVAILABLE; what was committed stays, the rest is done next time.
+        TrimtabError, psycopg.Error: DATABASE_UNAVAILABLE, or a lock that was not to be had within 2 s; what was
+            committed stays, the rest is done next time.
     """
     await ensure_partitions(database, clock)
     await compact(database, clock)
@@ -159,9 +159,7 @@ async def drop_expired(database: Database, clock: Clock) -> int:
                     row = await (await connection.execute(DROP_PARTITIONS, (table, now.date()))).fetchone()
                     dropped += row[0] if row else 0
                 break
-            except TrimtabError as error:
-                if not isinstance(error.__cause__, errors.LockNotAvailable):
-                    raise
+            except errors.LockNotAvailable:
                 if attempt == LOCK_ATTEMPTS:
                     log.warning("%s is in use; its expired partitions are dropped next time", table)
                 else:

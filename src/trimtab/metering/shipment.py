@@ -75,7 +75,7 @@ ROLLUP_COLUMNS = (*ROLLUP_KEY, *COUNTERS, *HISTOGRAMS)
 def _add_rollups(table: str) -> str:
     return f"""
 insert into trimtab.{table} as r ({", ".join(ROLLUP_COLUMNS)})
-select * from unnest({", ".join(f"%s::{kind}" for kind in ROLLUP_TYPES)})
+select * from unnest({", ".join(f"%b::{kind}" if kind == "bytea[]" else f"%s::{kind}" for kind in ROLLUP_TYPES)})
 on conflict (series_id, bucket, source_id) do update set
     {", ".join(f"{c} = r.{c} + excluded.{c}" for c in COUNTERS)},
     {", ".join(f"{h} = r.{h} || excluded.{h}" for h in HISTOGRAMS)}
@@ -249,7 +249,11 @@ class Shipments:
             shipped.records += len(rows)
             shipped.late += len(rows) - len(kept)
             for (raw, minute), tally in roll_up(row.record for row in rows).items():
-                add_tally(tallies.setdefault((spool_id, self._canonical(raw), minute), Tally()), tally)
+                key = (spool_id, self._canonical(raw), minute)
+                if key in tallies:
+                    add_tally(tallies[key], tally)
+                else:
+                    tallies[key] = tally
         partitions = {("trimtab.request_log", row.record.started_us // DAY_US) for row in logged}
         partitions |= {("trimtab.rollup_minute", m // DAY_US) for _, _, m in tallies if m >= minutes_from}
         for parent, day in sorted(partitions - self._partitions):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -31,7 +32,7 @@ from trimtab.server.parts import PartContext
 
 log = logging.getLogger(__name__)
 
-BATCH = 5_000
+BATCH = 10_000
 POLL_SECONDS = 0.2
 WAIT_SECONDS = 1.0
 TIDY_SECONDS = 60.0
@@ -235,6 +236,14 @@ async def serve(context: PartContext) -> int:
     return 0
 
 
+def spare_collector() -> None:
+    """Let the cyclic collector look at a batch of records never, instead of dozens of times: there are no cycles in
+    them, and looking cost half of the shipper's time."""
+    gc.freeze()
+    gc.set_threshold(40 * BATCH, 20, 20)
+
+
 def run(context: PartContext) -> int:
     """The part `shipper`."""
+    spare_collector()
     return asyncio.run(serve(context))
