@@ -194,3 +194,36 @@ async def test_any_batch_size_gives_the_same(database: Database, tmp_path: Path,
     await ship_all(shipper)
     assert await one(database, "select count(*) from trimtab.request_log") == (30,)
     assert await one(database, "select sum(requests) from trimtab.rollup_minute") == (30,)
+
+
+async def test_a_busy_spool_keeps_no_other_waiting(database: Database, tmp_path: Path) -> None:
+    world = await make_world(database)
+    writers = [SpoolWriter(tmp_path) for _ in range(3)]
+    for writer in writers:
+        for record in random_records(world, 4, 10, NOW, timedelta(minutes=2)):
+            writer.append(encode_record(record))
+    shipper = Shipper(tmp_path, database, at_now, batch=4)
+    for _ in range(3):
+        await shipper.ship_once()
+    assert await one(database, "select count(*) from trimtab.spool_positions") == (3,)
+    await ship_all(shipper)
+    assert await one(database, "select count(*) from trimtab.request_log") == (30,)
+    for writer in writers:
+        await writer.close()
+
+
+async def test_the_end_comes_soon_without_a_database(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path)
+    writer.append(b"waits")
+    unreachable = Database("postgresql://nobody@127.0.0.1:1/none", timeout=0.2)
+    await unreachable.open()
+    try:
+        shipper, stop = Shipper(tmp_path, unreachable, at_now), asyncio.Event()
+        running = asyncio.create_task(shipper.run(stop))
+        await asyncio.sleep(0.5)
+        assert not running.done()
+        stop.set()
+        await asyncio.wait_for(running, 30)
+    finally:
+        await unreachable.close()
+        await writer.close()

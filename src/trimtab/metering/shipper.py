@@ -40,6 +40,7 @@ KEEP_SECONDS = 24 * 3600.0
 LAST_SECONDS = 8.0
 """How long the shipper goes on after SIGTERM, to ship what is there."""
 
+DATABASE_SECONDS = 3.0
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -72,6 +73,7 @@ class Shipper:
         self._shipments = Shipments(database, clock)
         self._readers: dict[UUID, SpoolReader] = {}
         self._next_tidy = 0.0
+        self._turn = 0
         self.totals = Totals()
 
     async def ship_once(self) -> int:
@@ -84,7 +86,7 @@ class Shipper:
         try:
             await self._find_spools()
             left = self._batch
-            for reader in self._readers.values():
+            for reader in self._in_turn():
                 before = reader.position
                 frames = reader.read(left)
                 if reader.position != before:
@@ -117,7 +119,7 @@ class Shipper:
                 await self._shipments.forget(reader.id)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Ship until `stop`, then what is there, for at most LAST_SECONDS."""
+        """Ship until `stop`, then what is there, for at most LAST_SECONDS; nothing more where shipping fails anyway."""
         failures = 0
         while not stop.is_set():
             try:
@@ -137,6 +139,9 @@ class Shipper:
             if pause:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), pause)
+        if failures:
+            log.warning("the end comes while shipping fails; the next start goes on")
+            return
         try:
             async with asyncio.timeout(LAST_SECONDS):
                 while await self.ship_once():
@@ -155,6 +160,13 @@ class Shipper:
             if identifier not in self._readers:
                 position = await self._shipments.position(identifier) or START
                 self._readers[identifier] = SpoolReader(directory, position)
+
+    def _in_turn(self) -> list[SpoolReader]:
+        """All readers, each time beginning with another one: a busy spool keeps no other waiting."""
+        readers = list(self._readers.values())
+        self._turn += 1
+        first = self._turn % len(readers) if readers else 0
+        return readers[first:] + readers[:first]
 
     def _forget_positions(self) -> None:
         self.close()
@@ -222,7 +234,7 @@ async def serve(context: PartContext) -> int:
             await asyncio.wait_for(stop.wait(), WAIT_SECONDS)
         if stop.is_set():
             return 0
-    database = Database(context.database_url, max_size=2)
+    database = Database(context.database_url, max_size=2, timeout=DATABASE_SECONDS)
     await database.open()
     try:
         shipper = Shipper(root, database, system_clock)

@@ -123,6 +123,7 @@ class SpoolWriter:
             self._lock_fd = os.open(nameless / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             nameless.rename(self.directory)
+            _sync_directory(root)
             self._directory_fd = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
             self._segment = 0
             self._fd = -1
@@ -240,6 +241,15 @@ class SpoolWriter:
                     self._must_rotate = True
             if self._stop.wait(FLUSH_SECONDS) and not self._dirty.is_set():
                 return
+
+
+def _sync_directory(path: Path) -> None:
+    """Have the names in a directory survive a power loss."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class SpoolReader:
