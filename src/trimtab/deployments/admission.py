@@ -51,7 +51,7 @@ def check_approval(version: Version, environment: str, weight: int, now: datetim
         raise TrimtabError(
             Code.VERSION_NOT_APPROVED,
             f"{name} is {version.approval_status} ({was}); only approved versions go to production. "
-            f"Approve it with {command} or `client.approve_lifecycle({str(version.lifecycle_id)!r}, approver)`.",
+            f"Approve it with `trimtab versions approve '{version.model_name}@{version.version_tag}'` or {command}.",
             "lifecycle_id",
             extra,
         )
