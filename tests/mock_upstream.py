@@ -124,6 +124,7 @@ class Mock:
             "split": self._split,
             "close-after": self._close_after,
             "large": self._large,
+            "endless": self._endless,
         }
 
     def url(self, scenario: str) -> str:
@@ -170,7 +171,11 @@ class Mock:
             if not answer.done():
                 request.closed.set()
                 return False
-            answer.result()
+            try:
+                answer.result()
+            except ConnectionError:
+                request.closed.set()
+                raise
         finally:
             for task in (answer, watcher):
                 task.cancel()
@@ -298,3 +303,10 @@ class Mock:
     async def _large(self, request: Received, writer: asyncio.StreamWriter) -> None:
         document = {**COMPLETION, "padding": "x" * 12_000_000}
         writer.write(whole(200, document))
+
+    async def _endless(self, request: Received, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD)
+        while True:
+            writer.write(framed(delta({"content": "x" * 10_000})))
+            await writer.drain()
+            await asyncio.sleep(0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
+import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -127,7 +129,9 @@ class RunningGateway:
     ) -> aiohttp.ClientResponse:
         body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **members}
         response = await self.http.post(
-            f"{self.url}/v1/chat/completions", json=body, headers={**self.headers, **(headers or {})}
+            f"{self.url}/v1/chat/completions",
+            data=io.BytesIO(json.dumps(body).encode()),
+            headers={**self.headers, **(headers or {})},
         )
         await response.read()
         return response

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from trimtab.errors import Code, TrimtabError
 from trimtab.gateway import pricing
-from trimtab.gateway.interrupt import Interrupt, Reason
+from trimtab.gateway.interrupt import Interrupt, Reason, Watch
 from trimtab.gateway.live import LiveDeployment, LiveDeployments, LiveTarget
 from trimtab.gateway.metrics import Metrics
 from trimtab.gateway.protocols import openai
@@ -66,6 +66,7 @@ class Services:
     metrics: Metrics
     timeouts: Timeouts
     random: Random
+    watch: Watch
 
 
 class Exchange:
@@ -103,8 +104,8 @@ class Exchange:
         self._id = request_id
         self._wall_ns = time.time_ns()
         self._begun_ns = time.perf_counter_ns()
-        self._interrupt = Interrupt(services.timeouts.total)
-        self._client_left = self._leave  # one object, to be told from the next request's
+        self._interrupt = Interrupt(services.watch, services.timeouts.total)
+        self._client_left = self._interrupt.leave  # one object, to be told from the next request's
         self._model = ""
         self._streamed = False
         self._route: RouteEntry | None = None
@@ -141,9 +142,6 @@ class Exchange:
             if self._response is not None:
                 self._response.abort()
             self._release()
-
-    def _leave(self) -> None:
-        self._interrupt.fire("client_gone")
 
     def _stop_listening(self) -> None:
         if self._connection.on_disconnect is self._client_left:
@@ -290,7 +288,7 @@ class Exchange:
     async def _relay_stream(self, response: UpstreamResponse, wants_usage: bool) -> None:
         gap = self._services.timeouts.gap
         interrupt = self._interrupt
-        scanner = self._scanner = StreamScanner(wants_usage=wants_usage, clock=self._clock_us)
+        scanner = self._scanner = StreamScanner(wants_usage=wants_usage, begun_ns=self._begun_ns)
         await self._start(200, self._passed_back(response))
         while True:
             interrupt.arm("gap", gap)

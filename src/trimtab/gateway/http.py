@@ -16,9 +16,12 @@ from uvicorn.server import ServerState
 MOST_HEADERS = 128
 MOST_OVERHEAD = 64 * 1024
 """Bytes of a request that are not its body: request line, headers, trailers."""
+TOO_LARGE = f"The headers are larger than {MOST_OVERHEAD // 1024} KiB."
 OVERHEAD_PER_BODY_BYTE = 8
 """Chunked bodies in tiny chunks are mostly framing."""
 HEAD_SECONDS = 20.0
+IDLE_SECONDS = 75.0
+LINGER_SECONDS = 2.0
 BODY_SECONDS = 30.0
 SLOWEST_BODY = 16 * 1024
 """Bytes per second that a body must come at, after its first `BODY_SECONDS`."""
@@ -55,6 +58,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._body_begun = 0.0
         self._head_done = False
+        self._message_done = True
+        self._idle = True
         self._deaf = False
         self._refusal: tuple[int, str] | None = None
 
@@ -72,7 +77,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._overhead += len(data)
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -80,7 +84,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._refuse(*(self._refusal or (400, "This is not valid HTTP/1.1.")))
             return
         if self._overhead > MOST_OVERHEAD + OVERHEAD_PER_BODY_BYTE * self._body_bytes:
-            self._refuse(431, f"The headers are larger than {MOST_OVERHEAD // 1024} KiB.")
+            self._refuse(431, TOO_LARGE)
 
     def abort(self) -> None:
         """Close the connection now, whatever is still unsent."""
@@ -89,9 +93,24 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def end_if_late(self, now: float) -> None:
-        """Close the connection if its request comes too slowly; `now` as the loop's clock has it."""
+        """Close the connection if its request comes too slowly, or not at all; `now` as the loop's clock has it."""
         if now > self.late_at:
-            self._refuse(408, "The request came too slowly.")
+            if self._idle:
+                self.transport.close()
+            else:
+                self._refuse(408, "The request came too slowly.")
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._wait_for_next()
+
+    def _wait_for_next(self) -> None:
+        """Once request and answer are both complete, the connection may be idle for a while."""
+        if self._message_done and self.cycle.response_complete:
+            self._idle = True
+            self.late_at = self.loop.time() + IDLE_SECONDS
 
     # Callbacks of the parser
 
@@ -100,7 +119,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._deaf = True
             self.cycle.keep_alive = False
             raise _RefusedError
-        self._head_done = False
+        self._idle = self._head_done = self._message_done = False
         self._body_bytes = 0
         self.late_at = self.loop.time() + HEAD_SECONDS
         super().on_message_begin()
@@ -129,10 +148,17 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._overhead = 0
+        self._message_done = True
         self.late_at = math.inf
         super().on_message_complete()
+        self._wait_for_next()
 
     def _check_head(self) -> None:
+        # Bytes of the body may be among those counted: look closer only if there are many.
+        if self._overhead > MOST_OVERHEAD:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > MOST_OVERHEAD:
+                self._raise(431, TOO_LARGE)
         if not self.url.startswith(b"/") and self.url != b"*":
             self._raise(400, "The request target must be a path.")
         if self.parser.should_upgrade():
@@ -154,9 +180,12 @@ class GuardedProtocol(HttpToolsProtocol):
         raise _RefusedError(message)
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer, unless an answer has begun, and close."""
-        self._deaf = True
-        self.late_at = math.inf
+        """Answer, unless an answer has begun, and close: at once our side, the rest when the client has or soon.
+
+        Closing all at once, with bytes unread, would take the answer away from a client that is still sending.
+        """
+        self._deaf = self._idle = True
+        self.late_at = self.loop.time() + LINGER_SECONDS
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             body = msgspec.json.encode(
                 {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": "bad_http"}}
@@ -168,7 +197,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.close()
+        self.transport.write_eof()
 
 
 def end_late(connections: Iterable[object], now: float) -> None:

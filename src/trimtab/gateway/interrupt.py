@@ -1,51 +1,73 @@
-"""What ends a request early: one timer and one switch for all the reasons there are."""
+"""What ends a request early: its time limits, or its caller hanging up."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Literal
 
 Reason = Literal["first_byte", "gap", "total", "client_stalled", "client_gone"]
+
+TICK_SECONDS = 0.2
+
+
+class Watch:
+    """The one timer behind the limits of all requests: a timer for each would cost more than all else they need.
+
+    Limits are therefore met up to two ticks late, and never early.
+    """
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+        """The time as of the last tick."""
+        self.watched: set[Interrupt] = set()
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.tick()
+
+    def tick(self) -> None:
+        """End the requests whose time is up."""
+        now = self.now = time.monotonic()
+        for interrupt in [interrupt for interrupt in self.watched if interrupt.at <= now]:
+            interrupt.fire(interrupt.kind)
 
 
 class Interrupt:
     """Cancels the task that made it, once, and knows why.
 
-    Limits are armed and disarmed around each wait, which costs no more than setting two fields: the timer behind
-    them is moved only when it fires too early or would fire too late. The task that meets a `CancelledError` asks
-    `take()`: a reason means that the cancellation was ours.
+    Limits are armed and disarmed around each wait, which costs no more than setting two fields. The task that meets
+    a `CancelledError` asks `take()`: a reason means that the cancellation was ours.
 
     Parameters:
+        watch: what ticks.
         total: seconds after which the request ends whatever it does.
     """
 
-    __slots__ = ("_at", "_end", "_handle", "_kind", "_loop", "_task", "_timer_at", "reason")
+    __slots__ = ("_end", "_task", "_watch", "at", "kind", "reason")
 
-    def __init__(self, total: float) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task: asyncio.Task[object] | None = task
-        self._loop = asyncio.get_running_loop()
-        self._end = self._loop.time() + total
-        self._at = self._end
-        self._kind: Reason = "total"
-        self._timer_at = self._end
-        self._handle = self._loop.call_at(self._end, self._tick)
+    def __init__(self, watch: Watch, total: float) -> None:
+        self._task: asyncio.Task[object] | None = asyncio.current_task()
+        self._watch = watch
+        self._end = watch.now + total + TICK_SECONDS
+        self.at = self._end
+        self.kind: Reason = "total"
         self.reason: Reason | None = None
+        watch.watched.add(self)
 
     def arm(self, kind: Reason, seconds: float) -> None:
         """Allow `seconds` from now for what is awaited next."""
-        at = self._loop.time() + seconds
+        at = self._watch.now + seconds + TICK_SECONDS
         if at < self._end:
-            self._kind = kind
-            self._at = at
-            if at < self._timer_at:
-                self._schedule(at)
+            self.kind = kind
+            self.at = at
 
     def disarm(self) -> None:
         """Only the total is left."""
-        self._kind = "total"
-        self._at = self._end
+        self.kind = "total"
+        self.at = self._end
 
     def fire(self, reason: Reason) -> None:
         """End the request now."""
@@ -53,6 +75,10 @@ class Interrupt:
         if task is not None and self.reason is None:
             self.reason = reason
             task.cancel()
+
+    def leave(self) -> None:
+        """End the request now: its caller hung up."""
+        self.fire("client_gone")
 
     def take(self) -> Reason | None:
         """Why the task was cancelled; None when it was not by this. Clears the cancellation if it was."""
@@ -64,15 +90,4 @@ class Interrupt:
     def close(self) -> None:
         """Nothing can end the request any more."""
         self._task = None
-        self._handle.cancel()
-
-    def _schedule(self, at: float) -> None:
-        self._handle.cancel()
-        self._timer_at = at
-        self._handle = self._loop.call_at(at, self._tick)
-
-    def _tick(self) -> None:
-        if self._at <= self._loop.time() + 1e-3:
-            self.fire(self._kind)
-        else:
-            self._schedule(self._at)
+        self._watch.watched.discard(self)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import time
-from types import SimpleNamespace
+from contextvars import ContextVar
 
 import aiohttp
 from multidict import CIMultiDict
@@ -43,19 +44,13 @@ class _Response:
         self._response.close()
 
 
-class _Mark:
-    """Whether a call went out on a connection that had been used before."""
+class _Call:
+    """One call, to learn whether it went out on a connection that had been used before."""
 
     __slots__ = ("reused",)
 
     def __init__(self) -> None:
-        self.reused = False
-
-
-async def _note_reuse(
-    session: aiohttp.ClientSession, context: SimpleNamespace, parameters: aiohttp.TraceConnectionReuseconnParams
-) -> None:
-    context.trace_request_ctx.reused = True
+        self.reused = True
 
 
 class AiohttpUpstream:
@@ -67,35 +62,42 @@ class AiohttpUpstream:
     """
 
     def __init__(self, *, connect_seconds: float = 5.0, per_host: int = 1024) -> None:
-        reuse = aiohttp.TraceConfig()
-        reuse.on_connection_reuseconn.append(_note_reuse)
+        # Tracing would tell of reuse too, for a tenth of the cost of a call. Tasks that race for a connection inherit
+        # the context, so what is marked is an object in it.
+        self._call: ContextVar[_Call] = ContextVar("call")
         self._session = _session(
-            aiohttp.TCPConnector(limit=0, limit_per_host=per_host, keepalive_timeout=KEEP_ALIVE_SECONDS),
+            aiohttp.TCPConnector(
+                limit=0,
+                limit_per_host=per_host,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                socket_factory=self._make_socket,
+            ),
             connect_seconds,
-            [reuse],
         )
-        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True), connect_seconds, [])
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True), connect_seconds)
 
     async def post(self, url: URL, headers: list[tuple[str, str]], body: bytes) -> UpstreamResponse:
         """As `Upstream.post`. A stale connection that dies before an answer is retried once, on a new one."""
         fields = CIMultiDict(headers)
-        mark = _Mark()
+        call = _Call()
+        self._call.set(call)
         begun = time.monotonic()
         try:
-            return _Response(
-                await self._session.post(
-                    url, data=_payload(body), headers=fields, allow_redirects=False, trace_request_ctx=mark
-                )
-            )
+            return _Response(await self._session.post(url, data=_payload(body), headers=fields, allow_redirects=False))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = _failure(error)
-            stale = failure.kind is FailureKind.RESET and mark.reused and time.monotonic() - begun < STALE_SECONDS
+            stale = failure.kind is FailureKind.RESET and call.reused and time.monotonic() - begun < STALE_SECONDS
             if not stale:
                 raise failure from error
         try:
             return _Response(await self._fresh.post(url, data=_payload(body), headers=fields, allow_redirects=False))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _failure(error) from error
+
+    def _make_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        self._call.get().reused = False
+        family, kind, protocol, _, _ = address
+        return socket.socket(family, kind, protocol)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -107,9 +109,7 @@ def _payload(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) <= BLOCK_BYTES else io.BytesIO(body)
 
 
-def _session(
-    connector: aiohttp.TCPConnector, connect_seconds: float, traces: list[aiohttp.TraceConfig]
-) -> aiohttp.ClientSession:
+def _session(connector: aiohttp.TCPConnector, connect_seconds: float) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         auto_decompress=False,
@@ -119,7 +119,6 @@ def _session(
         max_field_size=LINE_BYTES,
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
-        trace_configs=traces,
     )
 
 

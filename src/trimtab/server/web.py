@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import signal
@@ -27,6 +28,7 @@ from trimtab.gateway.app import Gateway
 from trimtab.gateway.exchange import Services
 from trimtab.gateway.feed import SnapshotFeed
 from trimtab.gateway.http import GuardedProtocol, end_late
+from trimtab.gateway.interrupt import Watch
 from trimtab.gateway.live import LiveDeployments
 from trimtab.gateway.metrics import Metrics, Sample
 from trimtab.gateway.upstream import Timeouts
@@ -42,8 +44,9 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
-KEEP_ALIVE_SECONDS = 75
 FIRST_ROUTING_SECONDS = 2.0
+"""How long a start without stored routing waits for it, before it answers that it is not ready."""
+STORED_ROUTING_SECONDS = 0.25
 """How long a start waits for current routing before it serves what was stored."""
 CANCEL_SECONDS = 5.0
 """How long requests that outlived the drain have to write their records."""
@@ -179,11 +182,14 @@ async def open_gateway(context: PartContext, timeouts: Timeouts) -> AsyncIterato
 
     metrics = Metrics(folder / "metrics", worker, gauges)
     upstream = AiohttpUpstream(connect_seconds=timeouts.connect)
+    watch = Watch()
+    ticking = asyncio.create_task(watch.run(), name="watch")
     try:
-        await feed.start(FIRST_ROUTING_SECONDS)
-        services = Services(upstream, live, spool, metrics, timeouts, random.random)
+        await feed.start(FIRST_ROUTING_SECONDS if feed.snapshot is None else STORED_ROUTING_SECONDS)
+        services = Services(upstream, live, spool, metrics, timeouts, random.random, watch)
         yield GatewayParts(Gateway(services, lambda: feed.snapshot), feed, metrics)
     finally:
+        ticking.cancel()
         await feed.stop()
         await upstream.close()
         await spool.close()
@@ -244,7 +250,6 @@ async def serve(
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(context.settings.drain_seconds)),
         )
         server = _Server(config, ready)
@@ -283,11 +288,18 @@ async def _run(context: PartContext) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await serve(context, context.listening_socket(), ready=context.ready, stop=stop)
+
+    def ready() -> None:
+        gc.collect()
+        gc.freeze()  # what is there now stays: no collection need look at it again
+        context.ready()
+
+    await serve(context, context.listening_socket(), ready=ready, stop=stop)
 
 
 def run(context: PartContext) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # the feed says it once
     uvloop.run(_run(context))
     return 0

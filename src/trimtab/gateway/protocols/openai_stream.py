@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -54,10 +55,12 @@ class StreamScanner:
 
     Parameters:
         wants_usage: whether the caller asked for usage; else the chunk that carries it is taken out.
-        clock: gives microseconds since the request began.
+        begun_ns: when the request began, as `clock` has it.
+        clock: gives nanoseconds.
     """
 
     __slots__ = (
+        "_begun_ns",
         "_clock",
         "_held",
         "_separator",
@@ -71,8 +74,9 @@ class StreamScanner:
         "usage",
     )
 
-    def __init__(self, *, wants_usage: bool, clock: Callable[[], int]) -> None:
+    def __init__(self, *, wants_usage: bool, begun_ns: int, clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self._wants_usage = wants_usage
+        self._begun_ns = begun_ns
         self._clock = clock
         self._held = b""
         self._separator = b""
@@ -137,7 +141,7 @@ class StreamScanner:
                 self.finish_reason = choice.finish_reason
             if choice.delta is not None and choice.delta.has_content():
                 self.content_events += 1
-                now = self._clock()
+                now = (self._clock() - self._begun_ns) // 1000
                 self.last_content_us = now
                 if self.first_content_us is None:
                     self.first_content_us = now
