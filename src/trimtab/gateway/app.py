@@ -11,8 +11,9 @@ from urllib.parse import unquote
 import msgspec
 
 from trimtab.errors import Code, TrimtabError
-from trimtab.gateway.exchange import Exchange, Send, Services, refusal_headers
+from trimtab.gateway.exchange import Exchange, refusal_headers
 from trimtab.gateway.protocols import openai
+from trimtab.gateway.services import Send, Services
 from trimtab.ids import new_id
 from trimtab.routing.choose import find_route
 from trimtab.routing.records import ApiKeyEntry, RouteEntry

@@ -5,34 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
 
 from trimtab.errors import Code, TrimtabError
-from trimtab.gateway import pricing
-from trimtab.gateway.interrupt import Interrupt, Reason, Watch
-from trimtab.gateway.live import LiveDeployment, LiveDeployments, LiveTarget
-from trimtab.gateway.metrics import Metrics
+from trimtab.gateway.account import Account
+from trimtab.gateway.interrupt import Interrupt, Reason
+from trimtab.gateway.live import LiveDeployment, LiveTarget
 from trimtab.gateway.protocols import openai
 from trimtab.gateway.protocols.openai_stream import StreamScanner
-from trimtab.gateway.upstream import FailureKind, Timeouts, Upstream, UpstreamError, UpstreamResponse
-from trimtab.metering.record import Attempt, RequestRecord, Usage, encode_record
-from trimtab.metering.spool import SpoolError, SpoolWriter
-from trimtab.routing.choose import Random, check_approval, find_route, pick_deployment, pick_target
-from trimtab.routing.records import ApiKeyEntry, DeploymentEntry, RouteEntry
+from trimtab.gateway.services import ClientConnection, Send, Services
+from trimtab.gateway.upstream import FailureKind, UpstreamError, UpstreamResponse
+from trimtab.metering.record import encode_record
+from trimtab.metering.spool import SpoolError
+from trimtab.routing.choose import check_approval, find_route, pick_deployment, pick_target
+from trimtab.routing.records import ApiKeyEntry
 from trimtab.routing.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 PASS_OVER_SECONDS = 5.0
 """How long a replica that could not be reached is passed over."""
 HOLD_BYTES = 8 * 1024 * 1024
 """A whole answer larger than this is passed on as it comes, and its usage is estimated."""
 DRAIN_SECONDS = 1.0
-NAME_CHARACTERS = 256
 
 _NOT_PASSED_BACK = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade content-length"
@@ -40,33 +34,6 @@ _NOT_PASSED_BACK = frozenset(
 )
 _CREDENTIAL_STATUS = (401, 403, 429)
 """Refusals that are about the deployment's own credential or quota, not about what the caller sent."""
-
-
-class ClientConnection(Protocol):
-    """The connection a request came on (`trimtab.gateway.http`)."""
-
-    on_disconnect: Callable[[], None] | None
-    """Called at once when the caller hangs up."""
-
-    def abort(self) -> None:
-        """Close it now, whatever is still unsent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What all requests of one gateway share.
-
-    Parameters:
-        random: draws the arm of requests without a unit, and breaks ties.
-    """
-
-    upstream: Upstream
-    live: LiveDeployments
-    spool: SpoolWriter
-    metrics: Metrics
-    timeouts: Timeouts
-    random: Random
-    watch: Watch
 
 
 class Exchange:
@@ -96,31 +63,17 @@ class Exchange:
     ) -> None:
         self._services = services
         self._snapshot = snapshot
-        self._key = key
+        self._account = Account(request_id, key, unit, snapshot.revision)
         self._headers = headers
-        self._unit = unit
         self._connection = connection
         self._send = send
-        self._id = request_id
-        self._wall_ns = time.time_ns()
-        self._begun_ns = time.perf_counter_ns()
         self._interrupt = Interrupt(services.watch, services.timeouts.total)
         self._client_left = self._interrupt.leave  # one object, to be told from the next request's
-        self._model = ""
-        self._streamed = False
-        self._route: RouteEntry | None = None
-        self._entry: DeploymentEntry | None = None
         self._live: LiveDeployment | None = None
         self._target: LiveTarget | None = None
         self._attempt_ns = 0
-        self._attempts: list[Attempt] = []
         self._response: UpstreamResponse | None = None
-        self._scanner: StreamScanner | None = None
-        self._answer: openai.Answer | None = None
-        self._body_bytes = 0
         self._status = 0
-        self._error: Code | None = None
-        self._client_gone = False
         self._recorded = False
 
     async def serve(self, body: bytes) -> None:
@@ -147,22 +100,20 @@ class Exchange:
         if self._connection.on_disconnect is self._client_left:
             self._connection.on_disconnect = None
 
-    def _clock_us(self) -> int:
-        return (time.perf_counter_ns() - self._begun_ns) // 1000
-
     # --- the way there ------------------------------------------------------------------------------------------
 
     async def _serve(self, body: bytes) -> None:
+        account, snapshot, services = self._account, self._snapshot, self._services
         request = openai.read_chat(body)
-        self._model = _clean(request.model)
-        self._streamed = bool(request.stream)
-        if self._unit is None and request.user:
-            self._unit = request.user
-        route = self._route = find_route(self._snapshot, self._key.workspace_id, request.model)
-        entry = self._entry = pick_deployment(self._snapshot, route, self._unit, self._services.random)
-        check_approval(entry, self._wall_ns / 1e9)
-        live = self._live = self._services.live.of(entry)
-        self._body_bytes = len(body)
+        account.model = request.model
+        account.streamed = bool(request.stream)
+        account.body_bytes = len(body)
+        if account.unit is None and request.user:
+            account.unit = request.user
+        route = account.route = find_route(snapshot, account.key.workspace_id, request.model)
+        entry = account.entry = pick_deployment(snapshot, route, account.unit, services.random)
+        check_approval(entry, account.wall_ns / 1e9)
+        live = self._live = services.live.of(entry)
         body = openai.patch_chat(body, request, live.upstream_model, live.parameters, live.overrides)
         response = await self._call(live, body)
         self._response = response
@@ -171,7 +122,7 @@ class Exchange:
         try:
             if 300 <= response.status < 400:
                 raise self._upstream_error(Code.UPSTREAM_INVALID, "answers with a redirect; give its final address")
-            if self._streamed and response.status == 200 and _media_type(response) == b"text/event-stream":
+            if account.streamed and response.status == 200 and _media_type(response) == b"text/event-stream":
                 await self._relay_stream(response, wants_usage)
             else:
                 await self._relay_whole(response)
@@ -194,7 +145,8 @@ class Exchange:
             try:
                 response = await services.upstream.post(target.chat_url, headers, body)
             except UpstreamError as failure:
-                self._end_attempt(0, failure.kind.code)
+                self._account.note_attempt(target.base, 0, failure.kind.code, self._attempt_ns)
+                self._release()
                 now = time.monotonic()
                 if target.failed_until <= now:  # else it has been said
                     log.warning("deployment %s: the model server at %s %s", live.entry.id, target.base, failure)
@@ -208,6 +160,7 @@ class Exchange:
 
     def _take(self, live: LiveDeployment, target: LiveTarget) -> None:
         self._target = target
+        self._account.called = True
         self._attempt_ns = time.perf_counter_ns()
         target.in_flight += 1
         live.activity.in_flight += 1
@@ -220,23 +173,13 @@ class Exchange:
             self._live.activity.last_used = time.monotonic()
             self._target = None
 
-    def _end_attempt(self, status: int, error: Code | None) -> None:
-        self._note_attempt(status, error)
-        self._release()
-
-    def _note_attempt(self, status: int, error: Code | None) -> None:
-        if self._target is not None and self._entry is not None:
-            duration = (time.perf_counter_ns() - self._attempt_ns) // 1000
-            self._attempts.append(
-                Attempt(self._entry.id, self._target.base, status, None if error is None else error.text, duration)
-            )
-
     def _upstream_error(self, code: Code, what: str) -> TrimtabError:
-        assert self._entry is not None
+        entry = self._account.entry
+        assert entry is not None
         return TrimtabError(
             code,
-            f"The model server of {self._entry.model_name}@{self._entry.version_tag} {what} "
-            f"(deployment {self._entry.id}, request {self._id}).",
+            f"The model server of {entry.model_name}@{entry.version_tag} {what} "
+            f"(deployment {entry.id}, request {self._account.request_id}).",
         )
 
     # --- the way back -------------------------------------------------------------------------------------------
@@ -259,11 +202,12 @@ class Exchange:
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         status = response.status
         if status == 200:
-            self._answer = openai.read_answer(body)
-            if not self._answer.valid and _header(response, b"content-encoding") is None:
+            answer = openai.read_answer(body)
+            if not answer.valid and _header(response, b"content-encoding") is None:
                 raise self._upstream_error(Code.UPSTREAM_INVALID, "answered with something that is no JSON object")
+            self._account.answer = answer
         elif status >= 500 or status in _CREDENTIAL_STATUS:
-            self._error = Code.UPSTREAM_ERROR
+            self._account.error = Code.UPSTREAM_ERROR
         self._finish(status)
         await self._start(status, [*self._passed_back(response), (b"content-length", str(size).encode())])
         await self._write(body, more=False)
@@ -281,14 +225,15 @@ class Exchange:
                 break
             await self._write(held, more=True)
             held = data
-        self._answer = openai.Answer(valid=True, content_bytes=size)
+        if response.status == 200:
+            self._account.answer = openai.Answer(valid=True, content_bytes=size)
         self._finish(response.status)
         await self._write(held, more=False)
 
     async def _relay_stream(self, response: UpstreamResponse, wants_usage: bool) -> None:
         gap = self._services.timeouts.gap
         interrupt = self._interrupt
-        scanner = self._scanner = StreamScanner(wants_usage=wants_usage, begun_ns=self._begun_ns)
+        scanner = self._account.scanner = StreamScanner(wants_usage=wants_usage, begun_ns=self._account.begun_ns)
         await self._start(200, self._passed_back(response))
         while True:
             interrupt.arm("gap", gap)
@@ -314,7 +259,7 @@ class Exchange:
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._status = status
-        headers.append((b"x-request-id", self._id.encode()))
+        headers.append((b"x-request-id", self._account.request_id.encode()))
         if self._live is not None:
             headers += self._live.response_headers
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
@@ -328,7 +273,7 @@ class Exchange:
 
     async def _refuse(self, error: TrimtabError) -> None:
         status = openai.status_of(error.code)
-        self._error = error.code
+        self._account.error = error.code
         self._finish(status)
         body = openai.error_body(error.code, error.detail, error.field)
         await self._start(status, refusal_headers(error.code, body))
@@ -336,9 +281,9 @@ class Exchange:
 
     async def _break_off(self, error: TrimtabError) -> None:
         """End an answer that has begun: a stream says what happened, anything else is cut off."""
-        self._error = error.code
+        self._account.error = error.code
         self._finish(self._status)
-        if self._scanner is None:
+        if self._account.scanner is None:
             self._connection.abort()
         else:
             await self._write(openai.error_event(error.code, error.detail), more=False)
@@ -364,9 +309,9 @@ class Exchange:
                 self._connection.abort()
             return
         # The caller went away, or reads nothing, or this server is stopping: no fault of the deployment.
-        self._client_gone = True
+        self._account.client_gone = True
         if reason is None:
-            self._error = Code.NOT_READY
+            self._account.error = Code.NOT_READY
         self._finish(self._status)
         if reason != "client_gone":
             self._connection.abort()
@@ -377,43 +322,13 @@ class Exchange:
         """Write the record; what follows is the last of the answer, and nobody else's hanging up ends it."""
         self._stop_listening()
         self._recorded = True
-        response, scanner = self._response, self._scanner
-        if scanner is not None and scanner.error and self._error is None:
-            self._error = Code.UPSTREAM_ERROR
-        self._note_attempt(0 if response is None else response.status, self._error)
-        entry, route = self._entry, self._route
-        usage = self._usage()
-        record = RequestRecord(
-            id=self._id,
-            workspace_id=self._key.workspace_id,
-            started_us=self._wall_ns // 1000,
-            api_key_id=self._key.id,
-            member_id=self._key.member_id,
-            unit=None if self._unit is None else _clean(self._unit),
-            requested_model=self._model,
-            environment=None if route is None else route.environment,
-            model_id=None if route is None else route.model_id,
-            lifecycle_id=None if entry is None else entry.lifecycle_id,
-            deployment_id=None if entry is None else entry.id,
-            version_tag=None if entry is None else entry.version_tag,
-            variant=None,
-            routing_revision=self._snapshot.revision,
-            provider=None if entry is None else entry.provider,
-            upstream_model=None if entry is None else entry.upstream_model,
-            dialect="openai",
-            operation="chat",
-            streamed=self._streamed,
-            status=status,
-            error_code=None if self._error is None else self._error.text,
-            finish_reason=self._finish_reason(),
-            client_gone=self._client_gone,
-            latency_us=self._clock_us(),
-            ttft_us=None if scanner is None else scanner.first_content_us,
-            last_token_us=None if scanner is None else scanner.last_content_us,
-            usage=usage,
-            cost_nano=0 if entry is None else pricing.cost_nano(entry.prices, self._wall_ns / 1e9, usage),
-            attempts=tuple(self._attempts),
-        )
+        account = self._account
+        if account.scanner is not None and account.scanner.error and account.error is None:
+            account.error = Code.UPSTREAM_ERROR
+        if self._target is not None:
+            status_there = 0 if self._response is None else self._response.status
+            account.note_attempt(self._target.base, status_there, account.error, self._attempt_ns)
+        record = account.record(status)
         metrics = self._services.metrics
         metrics.count(record.deployment_id, status)
         try:
@@ -422,20 +337,6 @@ class Exchange:
             metrics.lost += 1
             if metrics.lost == 1:
                 log.error("a request could not be recorded: %s (trimtab_records_lost_total counts them)", error)
-
-    def _usage(self) -> Usage:
-        scanner, answer = self._scanner, self._answer
-        if scanner is not None:
-            return scanner.usage or openai.estimate(self._body_bytes, scanner.content_events)
-        if answer is not None:
-            return answer.usage or openai.estimate(self._body_bytes, answer.content_bytes // openai.BYTES_PER_TOKEN)
-        if self._client_gone and self._target is not None:
-            return openai.estimate(self._body_bytes, 0)
-        return Usage()
-
-    def _finish_reason(self) -> str | None:
-        source = self._scanner or self._answer
-        return None if source is None or source.finish_reason is None else _clean(source.finish_reason)
 
 
 async def _drain(response: UpstreamResponse) -> None:
@@ -466,8 +367,3 @@ def _header(response: UpstreamResponse, wanted: bytes) -> bytes | None:
 
 def _media_type(response: UpstreamResponse) -> bytes:
     return (_header(response, b"content-type") or b"").partition(b";")[0].strip().lower()
-
-
-def _clean(text: str) -> str:
-    """What the database can hold of a caller's text."""
-    return text[:NAME_CHARACTERS].replace("\x00", "\ufffd")

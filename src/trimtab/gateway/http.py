@@ -186,6 +186,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """
         self._deaf = self._idle = True
         self.late_at = self.loop.time() + LINGER_SECONDS
+        if self.transport.is_closing():
+            return
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             body = msgspec.json.encode(
                 {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": "bad_http"}}

@@ -25,12 +25,12 @@ from trimtab import __version__
 from trimtab.clock import system_clock
 from trimtab.db.database import Database
 from trimtab.gateway.app import Gateway
-from trimtab.gateway.exchange import Services
 from trimtab.gateway.feed import SnapshotFeed
 from trimtab.gateway.http import GuardedProtocol, end_late
 from trimtab.gateway.interrupt import Watch
 from trimtab.gateway.live import LiveDeployments
 from trimtab.gateway.metrics import Metrics, Sample
+from trimtab.gateway.services import Services
 from trimtab.gateway.upstream import Timeouts
 from trimtab.gateway.upstream_aiohttp import AiohttpUpstream
 from trimtab.ids import new_id
