@@ -64,7 +64,7 @@ def story(client: Trimtab, server: Server) -> None:
 
     step(f"Register {MODEL} {first_tag}: SmolLM2-135M-Instruct on llama.cpp, run by Trimtab")
     runtime = {"runtime": {"kind": "process", "gguf": gguf}}
-    lifecycle_id = register(client, first_tag, runtime)
+    lifecycle_id = register(client, first_tag, {**runtime, "parameters": {"temperature": 0.2}})
     console.print(f"version {first_tag} is {client.lifecycles.get(lifecycle_id).approval_status}")
 
     step("Deploy it to production, unapproved")
@@ -90,7 +90,7 @@ def story(client: Trimtab, server: Server) -> None:
     trimtab(server, "metrics", MODEL, "--last", "1h")
 
     step(f"Register {second_tag}: the same model with other sampling and a system prompt; deploy it")
-    parameters = {"temperature": 0.2, "top_p": 0.9, "system_prompt": PIRATE}
+    parameters = {"temperature": 0.7, "top_p": 0.9, "system_prompt": PIRATE}
     second = client.create_model_lifecycle(
         client.lifecycles.get(lifecycle_id).model_id,
         second_tag,
@@ -129,20 +129,20 @@ def next_tags(client: Trimtab) -> tuple[str, str]:
     return pair
 
 
-def register(client: Trimtab, tag: str, runtime: dict[str, object]) -> str:
+def register(client: Trimtab, tag: str, config: dict[str, object]) -> str:
     """Register the model with its first version, or another version of it; returns the version's id."""
     models = client.models.list(name=MODEL).all()
     requirements = {"error_rate": 0.02, "latency_threshold": 10_000}
     if models:
         created = client.create_model_lifecycle(
-            models[0].id, tag, deployment_config=runtime, performance_requirements=requirements
+            models[0].id, tag, deployment_config=config, performance_requirements=requirements
         )
         return str(created.id)
     registered = client.register_existing_model(
         MODEL,
         provider="local",
         version=tag,
-        deployment_config=runtime,
+        deployment_config=config,
         performance_requirements=requirements,
         pricing=PRICE,
     )

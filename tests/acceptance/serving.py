@@ -35,18 +35,20 @@ class ServerProcess:
 
     def __init__(self, data_dir: Path, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
-        self.log = data_dir.with_name(f"{data_dir.name}-{time.monotonic_ns()}.log")
         self.began = time.monotonic()
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [TRIMTAB, "serve", "--data-dir", str(data_dir), "--port", "0", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment({"TRIMTAB_ADMIN_KEY": ADMIN_KEY, **(env or {})}),
-                start_new_session=True,
-            )
+        self._log = os.memfd_create("log")
+        self.process = subprocess.Popen(
+            [TRIMTAB, "serve", "--data-dir", str(data_dir), "--port", "0", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            env=environment({"TRIMTAB_ADMIN_KEY": ADMIN_KEY, **(env or {})}),
+            start_new_session=True,
+        )
         self.url = ""
+
+    def __del__(self) -> None:
+        os.close(self._log)
 
     def wait_ready(self) -> float:
         """Wait until it serves; returns the seconds since its start."""
@@ -62,7 +64,7 @@ class ServerProcess:
 
     def said(self) -> str:
         """All that it has printed."""
-        return self.log.read_text(encoding="utf-8", errors="replace")
+        return os.pread(self._log, os.fstat(self._log).st_size, 0).decode("utf-8", "replace")
 
     def tree(self) -> list[psutil.Process]:
         """The process and all its descendants."""
