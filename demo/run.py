@@ -64,7 +64,7 @@ def story(client: Trimtab, server: Server) -> None:
 
     step(f"Register {MODEL} {first_tag}: SmolLM2-135M-Instruct on llama.cpp, run by Trimtab")
     runtime = {"runtime": {"kind": "process", "gguf": gguf}}
-    lifecycle_id = register(client, first_tag, {**runtime, "parameters": {"temperature": 0.2}})
+    lifecycle_id = register(client, first_tag, {**runtime, "parameters": {"temperature": 0}})
     console.print(f"version {first_tag} is {client.lifecycles.get(lifecycle_id).approval_status}")
 
     step("Deploy it to production, unapproved")
@@ -76,9 +76,7 @@ def story(client: Trimtab, server: Server) -> None:
         raise DemoError("an unapproved version was deployed to production")
 
     step("Approve it, then deploy")
-    client.approve_lifecycle(
-        lifecycle_id, "admin", comment="answers well enough for a demo", evidence={"read_by_hand": 12}
-    )
+    client.approve_lifecycle(lifecycle_id, "admin", comment="good enough for a demo", evidence={"source": "make demo"})
     trimtab(server, "deploy", f"{MODEL}@{first_tag}", "--env", "production", "--type", "direct", "--wait")
 
     step("Real chat requests through the gateway with the openai package, half of them streaming")
@@ -207,7 +205,11 @@ def keep_serving(server: Server) -> int:
     console.print("  In another terminal:")
     console.print(f"  export TRIMTAB_URL={server.url} TRIMTAB_API_KEY={server.admin_key}", soft_wrap=True)
     console.print("  .venv/bin/trimtab status")
-    status = server.wait()
+    try:
+        status = server.wait()
+    except KeyboardInterrupt:
+        console.print("\nStopping.")
+        return 0
     raise DemoError(f"the server ended by itself with status {status}:\n{server.story()}")
 
 

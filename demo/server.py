@@ -38,6 +38,7 @@ class Server:
         self.url = ""
         self.admin_key = ""
         self._log = data_dir / "demo-server.log"
+        self._log_begin = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
@@ -45,7 +46,8 @@ class Server:
         self.admin_key = self._key()
         port = USUAL_PORT if is_free(USUAL_PORT) else 0
         command = [str(TRIMTAB), "serve", "--data-dir", str(self.data_dir), "--port", str(port)]
-        with self._log.open("wb") as log:
+        with self._log.open("ab") as log:
+            self._log_begin = log.tell()
             # A group of its own: Ctrl-C reaches the demo only, which then stops the server in good order.
             self._process = subprocess.Popen(
                 command,
@@ -87,7 +89,10 @@ class Server:
 
     def story(self, lines: int = 15) -> str:
         """The end of what the server has said."""
-        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        return "\n".join(self._said().splitlines()[-lines:])
+
+    def _said(self) -> str:
+        return self._log.read_bytes()[self._log_begin :].decode("utf-8", "replace")
 
     def _key(self) -> str:
         """The admin key: the environment's, else one that the first demo on this data directory has made."""
@@ -106,7 +111,7 @@ class Server:
         assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            if match := READY.search(self._log.read_text(encoding="utf-8", errors="replace")):
+            if match := READY.search(self._said()):
                 return match[1]
             if self._process.poll() is not None:
                 raise DemoError(f"the server ended at once:\n{self.story()}")

@@ -12,7 +12,7 @@ MAX_TOKENS = 32
 AT_ONCE = 2
 ROUNDS = 3
 QUESTIONS = (
-    "What is the capital of France?",
+    "What is the capital of France? Answer with one word.",
     "Name three colours of the rainbow.",
     "What do bees make?",
     "How many legs has a spider?",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -225,12 +226,16 @@ def test_the_same_by_command(server: ServerProcess, upstream: Upstream, openai: 
         ("audit", "--limit", "3"),
         ("db", "url", "--data-dir", str(server.data_dir)),
     ]
-    for arguments in lists:
-        with_url = {} if arguments[0] == "db" else {"url": server.url}
-        json.loads(command(*arguments, "--json", **with_url).stdout)
-        text = command(*arguments, **with_url)
+
+    def answers_both_ways(arguments: tuple[str, ...]) -> None:
+        url = "" if arguments[0] == "db" else server.url
+        json.loads(command(*arguments, "--json", url=url).stdout)
+        text = command(*arguments, url=url)
         assert text.stderr == ""
         assert "\x1b" not in text.stdout
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(answers_both_ways, lists))
 
 
 class TestBadInput:

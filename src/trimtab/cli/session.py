@@ -45,7 +45,8 @@ class Session:
         # Loaded here, so that help and completion do not wait for it.
         from trimtab.client import Trimtab
 
-        return Trimtab(self.url, api_key=self.api_key)
+        # Whoever waits at a terminal would rather be told soon that nothing answers.
+        return Trimtab(self.url, api_key=self.api_key, retries=2)
 
     def show(self, result: Any, people: Callable[[], None]) -> None:
         """Print `result` as JSON, or what `people` prints."""
