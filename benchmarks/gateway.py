@@ -1,7 +1,7 @@
 """CPU per chat request of the gateway, beside nginx as a reverse proxy to the same upstream in the same run.
 
-The candidate is pinned to CPU 0, load (wrk, 64 connections) and upstream to CPU 1. The figure is CPU time from /proc divided
-by requests, which holds where wall-clock times are noisy. Needs `nginx` and `wrk` (Debian packages).
+The candidate is pinned to CPU 0, load (wrk, 64 connections) and upstream to CPU 1. The figure is CPU time from /proc
+divided by requests, which holds where wall-clock times are noisy. Needs `nginx` and `wrk` (Debian packages).
 
 `python -m benchmarks gateway [--seconds 8] [--rounds 3]`
 """
@@ -41,12 +41,16 @@ http {{
     }}
 }}
 """
+MESSAGES = [
+    {"role": "system", "content": "You are brief."},
+    {"role": "user", "content": "What is a trim tab?"},
+]
 SCRIPT = """
 wrk.method = "POST"
 wrk.path = "/v1/chat/completions"
 wrk.headers["content-type"] = "application/json"
 wrk.headers["authorization"] = "Bearer {key}"
-wrk.body = '{{"model":"bench",{stream}"messages":[{{"role":"system","content":"You are brief."}},{{"role":"user","content":"What is a trim tab?"}}]}}'
+wrk.body = '{body}'
 """
 
 
@@ -62,7 +66,8 @@ class Load:
 def load(port: int, folder: Path, seconds: int, *, stream: bool) -> Load:
     """Send requests for `seconds` from CPU 1."""
     script = folder / "load.lua"
-    script.write_text(SCRIPT.format(key=KEY, stream='"stream":true,' if stream else ""))
+    document = {"model": "bench", "messages": MESSAGES, **({"stream": True} if stream else {})}
+    script.write_text(SCRIPT.format(key=KEY, body=json.dumps(document)))
     command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script)]
     out = subprocess.run([*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True).stdout
     done = re.search(r"(\d+) requests in", out)
@@ -86,7 +91,7 @@ def nginx(upstream_port: int, folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def upstream_connections(port: int) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:  # noqa: S310 - loopback
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
         return int(json.load(answer)["connections"])
 
 
@@ -116,28 +121,32 @@ def measure(
 def run(seconds: int = 8, rounds: int = 3) -> dict[str, dict[str, float]]:
     """Interleave the candidates `rounds` times and print the median of each."""
     found: dict[str, list[dict[str, float]]] = {}
-    with scratch() as folder, upstream(cpu=1) as model, nginx(model, folder) as (nginx_port, nginx_pid):
-        with trimtab(folder / "data", cpu=0) as serving:
-            deploy(serving.url, model)
-            port = int(serving.url.rsplit(":", 1)[1])
-            everything = tree(serving.pid)
-            workers = [p for p in everything if "web" in p.name() or any("web" in word for word in p.cmdline())]
-            assert workers, [p.cmdline() for p in everything]
+    with (
+        scratch() as folder,
+        upstream(cpu=1) as model,
+        nginx(model, folder) as (nginx_port, nginx_pid),
+        trimtab(folder / "data", cpu=0) as serving,
+    ):
+        deploy(serving.url, model)
+        port = int(serving.url.rsplit(":", 1)[1])
+        everything = tree(serving.pid)
+        workers = [p for p in everything if p.cmdline()[-1:] == ["web"]]
+        assert workers, [p.cmdline() for p in everything]
 
-            def of_trimtab() -> dict[str, float]:
-                return {"gateway worker us": cpu_seconds(workers), "whole tree us": cpu_seconds(everything)}
+        def of_trimtab() -> dict[str, float]:
+            return {"gateway worker us": cpu_seconds(workers), "whole tree us": cpu_seconds(everything)}
 
-            def of_nginx() -> dict[str, float]:
-                return {"us": cpu_seconds([psutil.Process(nginx_pid)])}
+        def of_nginx() -> dict[str, float]:
+            return {"us": cpu_seconds([psutil.Process(nginx_pid)])}
 
-            for port_ in (nginx_port, port):
-                load(port_, folder, 2, stream=False)  # warm
-            for stream in (False, True):
-                kind = "stream" if stream else "chat"
-                for _ in range(rounds):
-                    for name, port_, spent in (("nginx", nginx_port, of_nginx), ("trimtab", port, of_trimtab)):
-                        result = measure(name, port_, model, folder, seconds, stream, spent)
-                        found.setdefault(f"{kind} {name}", []).append(result)
+        for port_ in (nginx_port, port):
+            load(port_, folder, 2, stream=False)  # warm
+        for stream in (False, True):
+            kind = "stream" if stream else "chat"
+            for _ in range(rounds):
+                for name, port_, spent in (("nginx", nginx_port, of_nginx), ("trimtab", port, of_trimtab)):
+                    result = measure(name, port_, model, folder, seconds, stream, spent)
+                    found.setdefault(f"{kind} {name}", []).append(result)
     medians = {
         name: {key: statistics.median(r[key] for r in results) for key in results[0]} for name, results in found.items()
     }

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from cryptography.fernet import Fernet
 from psycopg.conninfo import conninfo_to_dict
-
 from tests.postgres import Urls
+
 from trimtab.db.app_role import application_url
 from trimtab.sealing import Sealer
 from trimtab.server.preparation import prepare_database
@@ -41,7 +41,9 @@ def test_an_unprivileged_role_stays(database_urls: Urls, sealer: Sealer) -> None
     assert application_url(database_urls.app, sealer) == database_urls.app
 
 
-def test_an_empty_database_is_prepared_from_the_owner_alone(empty_database_urls: Urls, sealer: Sealer, tmp_path) -> None:
+def test_an_empty_database_is_prepared_from_the_owner_alone(
+    empty_database_urls: Urls, sealer: Sealer, tmp_path
+) -> None:
     key = Fernet.generate_key().decode()
     settings = Settings(data_dir=tmp_path, secret_key=key)
     owner = empty_database_urls.owner
