@@ -160,6 +160,32 @@ async def test_two_shippers_on_the_same_spools_count_once(database: Database, tm
     await writer.close()
 
 
+async def test_a_series_that_another_host_makes_at_the_same_moment(database: Database, tmp_path: Path) -> None:
+    world = await make_world(database)
+    record = make_record(world, NOW)
+    writer = SpoolWriter(tmp_path)
+    writer.append(encode_record(record))
+    shipper = Shipper(tmp_path, database, at_now)
+    async with database.transaction(SYSTEM) as other:
+        cursor = await other.execute(
+            "insert into trimtab.series (workspace_id, api_key_id, model_id, lifecycle_id, deployment_id, environment, "
+            "provider, upstream_model, operation) values (%s, %s, %s, %s, %s, %s, %s, %s, %s) returning id",
+            (
+                record.workspace_id, record.api_key_id, record.model_id, record.lifecycle_id, record.deployment_id,
+                record.environment, record.provider, record.upstream_model, record.operation,
+            ),
+        )  # fmt: skip
+        made = await cursor.fetchone()
+        shipping = asyncio.create_task(shipper.ship_once())
+        async with asyncio.timeout(30):
+            while await one(database, "select count(*) from pg_locks where not granted") == (0,):
+                assert not shipping.done()
+                await asyncio.sleep(0.02)
+    assert await shipping == 1
+    assert await one(database, "select series_id from trimtab.rollup_minute") == made
+    await writer.close()
+
+
 async def test_shipped_spools_are_removed_after_a_day(database: Database, tmp_path: Path) -> None:
     world = await make_world(database)
     dead, live = SpoolWriter(tmp_path), SpoolWriter(tmp_path)

@@ -53,16 +53,13 @@ insert into trimtab.request_log ({", ".join(COLUMNS)}) select {", ".join(COLUMNS
 
 SERIES_COLUMNS = SeriesKey._fields
 SERIES_TYPES = (*["uuid[]"] * 5, *["text[]"] * 4)
+WANTED_SERIES = f"unnest({', '.join(f'%s::{kind}' for kind in SERIES_TYPES)}) as w ({', '.join(SERIES_COLUMNS)})"
 MAKE_SERIES = f"""
-with wanted as (
-    select * from unnest({", ".join(f"%s::{kind}" for kind in SERIES_TYPES)}) as w ({", ".join(SERIES_COLUMNS)})
-), made as (
-    insert into trimtab.series ({", ".join(SERIES_COLUMNS)}) select * from wanted on conflict do nothing
-    returning id, {", ".join(SERIES_COLUMNS)}
-)
-select id, {", ".join(SERIES_COLUMNS)} from made
-union
-select s.id, {", ".join(f"s.{column}" for column in SERIES_COLUMNS)} from trimtab.series s join wanted w
+insert into trimtab.series ({", ".join(SERIES_COLUMNS)}) select * from {WANTED_SERIES} on conflict do nothing
+returning id, {", ".join(SERIES_COLUMNS)}
+"""
+FIND_SERIES = f"""
+select s.id, {", ".join(f"s.{column}" for column in SERIES_COLUMNS)} from trimtab.series s join {WANTED_SERIES}
     on {" and ".join(f"s.{column} is not distinct from w.{column}" for column in SERIES_COLUMNS)}
     and s.workspace_id = w.workspace_id
 """
@@ -281,9 +278,12 @@ class Shipments:
         return found
 
     async def _find_series(self, connection: Connection, keys: set[SeriesKey], learned: _Learned) -> None:
-        wanted = sorted(keys - self._series.keys(), key=_order)
-        if wanted:
-            for row in await (await connection.execute(MAKE_SERIES, _columns(wanted))).fetchall():
+        # Another host may make a series at this moment; only a statement that begins after the wait for it sees it.
+        for statement in (MAKE_SERIES, FIND_SERIES):
+            wanted = sorted(keys - self._series.keys() - learned.series.keys(), key=_order)
+            if not wanted:
+                return
+            for row in await (await connection.execute(statement, _columns(wanted))).fetchall():
                 key = SeriesKey(*(None if value is None else str(value) for value in row[1:]))  # type: ignore[arg-type]
                 learned.series[key] = row[0]
 
