@@ -1,4 +1,4 @@
-"""Records become rows of counts: one per series and minute. Pure, standard library only."""
+"""Records become rows of counts: one per series and minute. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Literal, NamedTuple
 
+from trimtab.errors import Code
 from trimtab.metering.histogram import bucket_of
 from trimtab.metering.record import RequestRecord
 
 MINUTE_US = 60_000_000
+UPSTREAM_ERROR = Code.UPSTREAM_ERROR.text
 
 
 class SeriesKey(NamedTuple):
@@ -109,13 +111,15 @@ HISTOGRAMS: tuple[str, ...] = tuple(f.name for f in fields(Tally) if f.name.ends
 def fault_of(record: RequestRecord) -> Literal["client", "upstream"] | None:
     """Whose fault it is that a request failed; None when it did not.
 
-    A client that hung up is no failure. An answer that broke off after its status was sent is one of the upstream, as
-    is the upstream's own "too many requests".
+    A client that hung up is no failure. An answer that broke off after its status was sent is one of the upstream. So
+    are the upstream's own 401, 403 and 429, which the gateway records as `upstream_error`: they concern the
+    deployment's credential and quota. The gateway's own refusals have other codes and are the client's.
     """
     if record.status >= 500:
         return "upstream"
     if record.status >= 400:
-        return "upstream" if record.status == 429 and record.attempts else "client"
+        of_upstream = record.error_code == UPSTREAM_ERROR or (record.status == 429 and record.attempts)
+        return "upstream" if of_upstream else "client"
     return "upstream" if record.error_code is not None and not record.client_gone else None
 
 
