@@ -317,3 +317,44 @@ async def test_scaling_down_takes_a_replica_out_before_it_stops(world: World, mo
 
         await eventually(stopped, "the second stopped")
         assert (await world.get(one))["status"] == "healthy"
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    [{"command": ["id"]}, {"gguf": "m.gguf", "args": ["-v"]}, {"gguf": "m.gguf", "env": {"LD_PRELOAD": "x.so"}}],
+)
+async def test_only_admins_say_which_commands_run(world: World, runtime: dict[str, Any]) -> None:
+    forbidden = f"deployment_config.runtime.{list(runtime)[-1]}"
+    config = {"runtime": {"kind": "process", **runtime}}
+    theirs = await world.version("v1", config, approve=False)
+    other = await world.version("v2", {"runtime": {"kind": "process", "gguf": "m.gguf"}}, approve=False)
+    async with world.api.client(await world.api.member("otto", "operator")) as http:
+        for method, path, body in (
+            ("POST", "lifecycles", {"model_id": theirs["model_id"], "version_tag": "v3", "deployment_config": config}),
+            (
+                "POST",
+                "models/register",
+                {"name": "b", "provider": "openai", "version": "v1", "deployment_config": config},
+            ),
+            ("PATCH", f"lifecycles/{other['id']}", {"deployment_config": config}),
+            ("PATCH", f"lifecycles/{theirs['id']}", {"deployment_config": {"endpoint": "http://127.0.0.1:9/v1"}}),
+            ("PATCH", f"lifecycles/{theirs['id']}", {"resource_allocation": {"cpu": 1}}),
+        ):
+            answer = await http.request(method, f"/api/v1/{path}", json=body)
+            assert answer.status_code == 403, answer.text
+            problem = answer.json()
+            assert (problem["code"], problem["field"]) == ("forbidden", forbidden)
+            assert "as the server's user" in problem["detail"]
+        body = {
+            "model_id": theirs["model_id"],
+            "version_tag": "v3",
+            "deployment_config": {"runtime": {"kind": "process", "gguf": "/models/m.gguf"}},
+        }
+        answer = await http.post("/api/v1/lifecycles", json=body)
+        assert answer.status_code == 201, answer.text
+        # What an admin registered is theirs to approve and to deploy.
+        answer = await http.post(f"/api/v1/lifecycles/{theirs['id']}/approve", json={})
+        assert answer.status_code == 200, answer.text
+        body = {"lifecycle_id": theirs["id"], "environment": "production"}
+        answer = await http.post("/api/v1/deployments", json=body)
+        assert answer.status_code == 201, answer.text

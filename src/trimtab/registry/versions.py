@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
@@ -24,6 +24,9 @@ from trimtab.registry.store import LifecycleRow, ModelRow
 from trimtab.registry.work import Work
 from trimtab.sealing import Sealer
 
+COMMAND_FIELDS: Final = ("command", "args", "env")
+"""Fields of `deployment_config.runtime` by which a version decides what runs on the machines of the runners."""
+
 
 async def get_lifecycle(work: Work, lifecycle_id: UUID) -> LifecycleRow:
     """One version. Raises TrimtabError (NOT_FOUND)."""
@@ -37,8 +40,10 @@ async def create_lifecycle(work: Work, sealer: Sealer, model: ModelRow, given: L
     """Register a version of `model`, pending and in development.
 
     Raises:
-        TrimtabError: ALREADY_EXISTS when the model has the tag, NOT_FOUND for an unknown parent or credential.
+        TrimtabError: ALREADY_EXISTS when the model has the tag, NOT_FOUND for an unknown parent or credential,
+            FORBIDDEN for a command of one who is no admin.
     """
+    check_command(work, _stored(given.deployment_config))
     if given.parent_lifecycle_id is not None:
         await _require_parent(work, given.parent_lifecycle_id)
     config, credential_id = await _stored_config(work, sealer, model.name, given.version_tag, given.deployment_config)
@@ -75,8 +80,10 @@ async def update_lifecycle(
     """Change a version that was never approved; None when it has moved on since `row` was read.
 
     Raises:
-        TrimtabError: VERSION_IMMUTABLE, ALREADY_EXISTS, NOT_FOUND for an unknown credential.
+        TrimtabError: VERSION_IMMUTABLE, ALREADY_EXISTS, NOT_FOUND for an unknown credential, FORBIDDEN where the
+            version has or would have a command and who changes it is no admin.
     """
+    check_command(work, row.deployment_config)
     wanted = given.model_dump(exclude_unset=True)
     changes: dict[str, Any] = {
         name: wanted[name] for name in ("version_tag", "description", "lineage") if wanted.get(name) is not None
@@ -91,6 +98,7 @@ async def update_lifecycle(
             f"{row.version_tag!r} was approved once, and what was approved stays as it was; create a new version.",
         )
     if given.deployment_config is not None:
+        check_command(work, _stored(given.deployment_config))
         tag = changes.get("version_tag", row.version_tag)
         config, credential_id = await _stored_config(work, sealer, row.model_name, tag, given.deployment_config)
         config.setdefault("provider", row.model_provider)
@@ -189,6 +197,27 @@ async def decide(
     await work.tell("lifecycle", row.id, action, happened, details)
     await store.notify_deployments(work.connection, row.id)
     return await get_lifecycle(work, row.id)
+
+
+def check_command(work: Work, config: dict[str, Any]) -> None:
+    """Raise TrimtabError (FORBIDDEN) where `config` says what runs on the server, unless the acting member is an admin.
+
+    Parameters:
+        config: a version's deployment configuration, as it is kept.
+    """
+    if work.actor.is_at_least("admin"):
+        return
+    runtime = config.get("runtime") or {}
+    field = next((name for name in COMMAND_FIELDS if runtime.get(name)), None)
+    if field is None:
+        return
+    raise TrimtabError(
+        Code.FORBIDDEN,
+        f"A version with `runtime.{field}` runs a command as the server's user, so only an admin registers or changes "
+        f"it; {work.actor.name!r} has the role {work.actor.role}. Ask an admin to register it; operators may approve "
+        "and deploy it then. A model file (`runtime.gguf`) or an `endpoint` needs no admin.",
+        f"deployment_config.runtime.{field}",
+    )
 
 
 def check_approver(work: Work, approver: str | None) -> None:

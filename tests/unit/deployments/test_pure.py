@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import product
+from pathlib import Path
 from typing import Any, get_args
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from trimtab.deployments.admission import Capacity, check_resources
 from trimtab.deployments.entries import targets
 from trimtab.deployments.pricing import PriceList
 from trimtab.deployments.records import Runner
+from trimtab.deployments.runtimes import StartError
 from trimtab.deployments.runtimes.machine import Devices, Machine
 from trimtab.deployments.runtimes.process import command
 from trimtab.deployments.states import ENDED, PHASES_OF, Phase, Status, may_follow
@@ -114,3 +116,29 @@ def test_list_prices() -> None:
     assert (price.input_pico, price.output_pico, price.cache_read_pico) == (150_000, 600_000, 75_000)
     assert listed.prices("openai-compatible", "my-own", now) == ()
     assert listed.prices("openai", None, now) == ()
+
+
+def test_only_models_are_given_to_the_local_engine(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.key"
+    secret.write_text("a very secret key")
+    named, linked, model = tmp_path / "named.gguf", tmp_path / "linked.gguf", tmp_path / "model.gguf"
+    named.write_text("a very secret key")
+    linked.symlink_to(secret)
+    (tmp_path / "directory.gguf").mkdir()
+    model.write_bytes(b"GGUF\x03\x00\x00\x00")
+    for path, why in (
+        (secret, "must end with .gguf"),
+        (named, "is no model in the GGUF format"),
+        (linked, "is no model in the GGUF format"),
+        (tmp_path / "directory.gguf", "there is no file"),
+        (tmp_path / "missing.gguf", "there is no file"),
+    ):
+        with pytest.raises(StartError) as caught:
+            command({"name": "bot", "runtime": {"kind": "process", "gguf": str(path)}}, 81, None)
+        assert why in str(caught.value)
+        assert caught.value.permanent
+        assert "very" not in str(caught.value)
+    line = command({"name": "bot", "runtime": {"kind": "process", "gguf": str(model)}}, 81, 2)
+    assert line[2:] == [
+        *("trimtab.deployments.engines.llama", "--gguf", str(model), "--port", "81", "--name", "bot", "--threads", "2")
+    ]

@@ -25,6 +25,7 @@ from trimtab.deployments.runtimes.probe import get_status
 STOP_SECONDS = 10.0
 """How long a process may take to end after SIGTERM before it is killed."""
 START_SECONDS = 300.0
+GGUF_MAGIC = b"GGUF"
 
 
 @dataclass(slots=True)
@@ -185,8 +186,8 @@ def command(spec: dict[str, Any], port: int, threads: int | None) -> list[str]:
     """The command line of a replica: the version's own, or the local engine's."""
     runtime = spec["runtime"]
     if runtime.get("gguf"):
-        if not Path(runtime["gguf"]).is_file():
-            raise StartError(f"there is no file {runtime['gguf']}", permanent=True)
+        if why := gguf_refusal(Path(runtime["gguf"])):
+            raise StartError(why, permanent=True)
         line = [sys.executable, "-m", "trimtab.deployments.engines.llama", "--gguf", runtime["gguf"]]
         line += ["--port", str(port), "--name", spec["name"]]
         if threads is not None:
@@ -195,6 +196,24 @@ def command(spec: dict[str, Any], port: int, threads: int | None) -> list[str]:
     line = [*runtime["command"], *(runtime.get("args") or ())]
     line = [part.replace("{port}", str(port)) for part in line]
     return line + ([runtime["port_arg"], str(port)] if runtime.get("port_arg") else [])
+
+
+def gguf_refusal(path: Path) -> str | None:
+    """Why the local engine is not given a file; None where it is a model that can be read.
+
+    Operators name the file, and engines print the beginnings of files that they cannot read into the log. So what is
+    no model is not opened by them, and nothing of its content is told.
+    """
+    if path.suffix != ".gguf":
+        return f"{path} is no model file: its name must end with .gguf"
+    try:
+        if not path.is_file():
+            return f"there is no file {path}"
+        with path.open("rb") as file:
+            begins = file.read(len(GGUF_MAGIC))
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return None if begins == GGUF_MAGIC else f"{path} is no model in the GGUF format"
 
 
 def free_port() -> int:
