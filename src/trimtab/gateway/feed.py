@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
+
 from trimtab import __version__
 from trimtab.db.database import SYSTEM, Connection, Database
 from trimtab.db.wakeups import wake_ups
@@ -83,35 +85,51 @@ class SnapshotFeed:
         """End: the stored snapshot is brought up to date, and no acknowledgement of this gateway is waited for."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            (ended,) = await asyncio.gather(self._task, return_exceptions=True)
+            if isinstance(ended, Exception):
+                log.error("the routing had stopped being brought up to date", exc_info=ended)
             await self._store()
             if self._loaded.is_set():
-                with contextlib.suppress(TrimtabError):
-                    async with self._database.transaction(SYSTEM) as connection:
-                        await connection.execute(_LEAVE, (self.id,))
+                await self._leave()
         await self._database.close()
 
     def age(self) -> float | None:
         """Seconds since the routing was last known to be current; None if it never was since the start."""
         return None if not self._loaded.is_set() else time.monotonic() - self._current_at
 
+    async def _leave(self) -> None:
+        try:
+            async with self._database.transaction(SYSTEM) as connection:
+                await connection.execute(_LEAVE, (self.id,))
+        except (TrimtabError, psycopg.Error) as error:
+            log.info("this gateway could not sign off, its lease ends in %d s: %s", LEASE_SECONDS, error)
+
     async def _run(self) -> None:
         backoff = 0.0
+        said: set[str] = set()
         async for _ in wake_ups(self._database.url, [CHANNEL], TICK_SECONDS):
             try:
                 async with self._database.transaction(SYSTEM) as connection:
                     await self._update(connection)
                     await self._beat(connection)
-            except TrimtabError as error:
-                if not backoff:
-                    log.warning("routing cannot be brought up to date, serving what is known: %s", error)
+            except Exception as error:  # whatever it is, the next attempt may find it mended
+                kind = error.code.text if isinstance(error, TrimtabError) else type(error).__name__
+                if kind not in said:
+                    said.add(kind)
+                    expected = isinstance(error, (TrimtabError, psycopg.Error))
+                    log.warning(
+                        "routing cannot be brought up to date, serving what is known (%s): %s",
+                        kind,
+                        error,
+                        exc_info=None if expected else error,
+                    )
                 backoff = min(max(backoff * 2, FIRST_BACKOFF), LONGEST_BACKOFF)
                 await asyncio.sleep(backoff)
                 continue
             if backoff:
                 log.info("routing is up to date again, at revision %d", self._revision())
             backoff = 0.0
+            said.clear()
             self._current_at = time.monotonic()
             self._loaded.set()
             if time.monotonic() - self._stored_at >= SAVE_SECONDS:
