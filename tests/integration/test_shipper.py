@@ -12,9 +12,11 @@ from tests.metering import make_record, make_world, random_records
 
 from trimtab.clock import system_clock
 from trimtab.db.database import SYSTEM, Database
+from trimtab.metering import spool
 from trimtab.metering.record import encode_record
+from trimtab.metering.shipment import Load, PositionMovedError, Shipments
 from trimtab.metering.shipper import Shipper, lock_spools
-from trimtab.metering.spool import SpoolWriter, list_spools
+from trimtab.metering.spool import Position, SpoolWriter, list_spools
 
 NOW = datetime(2026, 3, 14, 12, 30, tzinfo=UTC)
 
@@ -184,6 +186,80 @@ async def test_a_series_that_another_host_makes_at_the_same_moment(database: Dat
     assert await shipping == 1
     assert await one(database, "select series_id from trimtab.rollup_minute") == made
     await writer.close()
+
+
+async def test_a_position_that_is_gone_is_begun_anew(database: Database, tmp_path: Path) -> None:
+    world = await make_world(database)
+    writer = SpoolWriter(tmp_path)
+    writer.append(encode_record(make_record(world, NOW)))
+    shipper = Shipper(tmp_path, database, at_now)
+    assert await ship_all(shipper) == 1
+    async with database.transaction(SYSTEM) as connection:
+        await connection.execute("delete from trimtab.spool_positions")
+    second = writer.append(encode_record(make_record(world, NOW)))
+    shipments = Shipments(database, at_now)
+    with pytest.raises(PositionMovedError):
+        await shipments.ship([Load(writer.id, [], second, Position(1, second.offset + 1))])
+    assert await shipments.position(writer.id) is None
+    await shipper.ship_once()  # which finds that the position is gone
+    await ship_all(shipper)
+    assert shipper.totals.refused == 1  # the first record, which is there
+    assert await one(database, "select count(*) from trimtab.request_log") == (2,)
+    assert await one(database, "select sum(requests) from trimtab.rollup_minute") == (2,)
+    assert await one(database, "select records from trimtab.spool_positions") == (2,)
+    await writer.close()
+    shipper.close()
+
+
+async def test_a_spool_without_position_and_first_segments(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "SEGMENT_BYTES", 100)
+    world = await make_world(database)
+    writer = SpoolWriter(tmp_path)
+    places = [writer.append(encode_record(make_record(world, NOW))) for _ in range(4)]
+    for gone in (1, 2):
+        spool.segment_path(writer.directory, gone).unlink()
+    shipper = Shipper(tmp_path, database, at_now, batch=1)
+    assert await ship_all(shipper) == 2
+    assert await one(database, "select count(*), min(spool_segment) from trimtab.request_log") == (2, 3)
+    assert await one(database, "select segment, records from trimtab.spool_positions") == (places[-1].segment, 2)
+    await writer.close()
+    shipper.close()
+
+
+async def test_an_unexpected_failure_is_retried(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = await make_world(database)
+    left = tmp_path / ".00000000-0000-7000-8000-000000000000.new"
+    left.mkdir()
+    now = system_clock() + timedelta(minutes=2)
+    writer = SpoolWriter(tmp_path)
+    writer.append(encode_record(make_record(world, now)))
+    shipper, stop = Shipper(tmp_path, database, lambda: now), asyncio.Event()
+    rounds, ship_once = 0, shipper.ship_once
+
+    async def failing_twice() -> int:
+        nonlocal rounds
+        rounds += 1
+        if rounds < 3:
+            raise KeyError("nobody thought of it")
+        return await ship_once()
+
+    monkeypatch.setattr(shipper, "ship_once", failing_twice)
+    running = asyncio.create_task(shipper.run(stop))
+    async with asyncio.timeout(30):
+        while await one(database, "select count(*) from trimtab.request_log") == (0,):
+            assert not running.done()
+            await asyncio.sleep(0.02)
+    stop.set()
+    await asyncio.wait_for(running, 30)
+    assert caplog.text.count("shipping failed") == 1
+    assert "KeyError: 'nobody thought of it'" in caplog.text
+    assert not left.exists()
+    await writer.close()
+    shipper.close()
 
 
 async def test_shipped_spools_are_removed_after_a_day(database: Database, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from trimtab.metering.copying import COLUMNS, HEAD, TAIL, RowEncoder, clean
 from trimtab.metering.histogram import encode
 from trimtab.metering.record import RequestRecord, decode_record
 from trimtab.metering.rollup import COUNTERS, HISTOGRAMS, SeriesKey, Tally, roll_up
-from trimtab.metering.spool import Frame, Position
+from trimtab.metering.spool import START, Frame, Position
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,12 @@ CACHED_SERIES = 100_000
 
 LOAD_POSITION = "select segment, position from trimtab.spool_positions where spool_id = %s"
 MOVE_POSITION = """
-insert into trimtab.spool_positions as p (spool_id, segment, position, records, updated_at) values (%s, %s, %s, %s, %s)
-on conflict (spool_id) do update set segment = excluded.segment, position = excluded.position,
-    records = p.records + excluded.records, updated_at = excluded.updated_at
-where p.segment = %s and p.position = %s
-returning true
+update trimtab.spool_positions set segment = %s, position = %s, records = records + %s, updated_at = %s
+where spool_id = %s and segment = %s and position = %s
+"""
+FIRST_POSITION = """
+insert into trimtab.spool_positions (segment, position, records, updated_at, spool_id) values (%s, %s, %s, %s, %s)
+on conflict do nothing
 """
 FORGET_POSITION = "delete from trimtab.spool_positions where spool_id = %s"
 LOCK_WORKSPACES = "select id from trimtab.workspaces where id = any(%s) order by id for key share"
@@ -112,7 +113,7 @@ class Load:
 
     Parameters:
         frames: read between the two positions, in order.
-        before: where the spool's position must be for this to be written.
+        before: where the spool's position must be for this to be written; START where it has none yet.
         after: where it will be.
     """
 
@@ -226,10 +227,12 @@ class Shipments:
         return rows
 
     async def _move_position(self, connection: Connection, load: Load) -> None:
-        cursor = await connection.execute(
-            MOVE_POSITION, (load.spool_id, *load.after, len(load.frames), self._clock(), *load.before)
-        )
-        if await cursor.fetchone() is None:
+        values = (*load.after, len(load.frames), self._clock(), load.spool_id)
+        moved = await connection.execute(MOVE_POSITION, (*values, *load.before))
+        if not moved.rowcount and load.before == START:
+            # Of a spool that was never shipped there is no position: it is at its start, wherever its segments begin.
+            moved = await connection.execute(FIRST_POSITION, values)
+        if not moved.rowcount:
             raise PositionMovedError(f"spool {load.spool_id} is no longer at {load.before}")
 
     async def _write(

@@ -25,9 +25,8 @@ from trimtab.metering.spool import (
     Position,
     SpoolReader,
     list_spools,
-    remove_segments_before,
-    remove_spool,
 )
+from trimtab.metering.tidying import remove_segments_before, remove_spool, remove_unfinished
 from trimtab.server.parts import PartContext
 
 log = logging.getLogger(__name__)
@@ -37,11 +36,15 @@ POLL_SECONDS = 0.2
 WAIT_SECONDS = 1.0
 TIDY_SECONDS = 60.0
 KEEP_SECONDS = 24 * 3600.0
+UNFINISHED_SECONDS = 60.0
 LAST_SECONDS = 8.0
 """How long the shipper goes on after SIGTERM, to ship what is there."""
 
 DATABASE_SECONDS = 3.0
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+EXPECTED = (TrimtabError, psycopg.Error, OSError)
+"""Failures that need no traceback."""
 
 
 @dataclass(slots=True)
@@ -119,23 +122,34 @@ class Shipper:
                 await self._shipments.forget(reader.id)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Ship until `stop`, then what is there, for at most LAST_SECONDS; nothing more where shipping fails anyway."""
+        """Ship until `stop`, then what is there, for at most LAST_SECONDS; nothing more where shipping fails anyway.
+
+        Whatever fails is tried again, since all records wait in the spools.
+        """
+        self._remove_unfinished()
         failures = 0
+        last: type[Exception] | None = None
         while not stop.is_set():
             try:
                 shipped = await self.ship_once()
                 if monotonic() >= self._next_tidy:
-                    await self.tidy()
+                    # Set first: tidying that fails each time holds up no shipping.
                     self._next_tidy = monotonic() + TIDY_SECONDS
+                    await self.tidy()
                 if failures:
                     log.info("shipping goes on after %d failed attempts", failures)
-                    failures = 0
+                    failures, last = 0, None
                 pause = 0.0 if shipped >= self._batch else POLL_SECONDS
-            except (TrimtabError, psycopg.Error, OSError) as error:
+            except Exception as error:
                 pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
                 failures += 1
-                if failures in (1, 10) or failures % 100 == 0:
-                    log.warning("shipping failed %d times, records wait in the spool: %s", failures, error)
+                if type(error) is not last or failures == 10 or failures % 100 == 0:
+                    log.warning(
+                        "shipping failed %d times, records wait in the spool: %s",
+                        failures, str(error) or type(error).__name__,
+                        exc_info=not isinstance(error, EXPECTED),
+                    )  # fmt: skip
+                last = type(error)
             if pause:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), pause)
@@ -146,13 +160,22 @@ class Shipper:
             async with asyncio.timeout(LAST_SECONDS):
                 while await self.ship_once():
                     pass
-        except (TimeoutError, TrimtabError, psycopg.Error, OSError) as error:
-            log.warning("not all was shipped before the end; the next start goes on: %s", error or "out of time")
+        except Exception as error:
+            log.warning(
+                "not all was shipped before the end; the next start goes on: %s", str(error) or "out of time",
+                exc_info=not isinstance(error, (TimeoutError, *EXPECTED)),
+            )  # fmt: skip
 
     def close(self) -> None:
         """Let go of open files."""
         for reader in self._readers.values():
             reader.close()
+
+    def _remove_unfinished(self) -> None:
+        try:
+            remove_unfinished(self._root, self._clock().timestamp() - UNFINISHED_SECONDS)
+        except OSError as error:
+            log.warning("what was left of spools that were never finished cannot be removed: %s", error)
 
     async def _find_spools(self) -> None:
         for directory in list_spools(self._root):

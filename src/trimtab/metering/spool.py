@@ -49,6 +49,7 @@ class Position(NamedTuple):
 
 
 START = Position(1, 0)
+"""Where every spool is read from first, even where its first segments are gone."""
 
 
 class Frame(NamedTuple):
@@ -269,29 +270,19 @@ class SpoolReader:
 
     def writer_is_alive(self) -> bool:
         """Whether the process that writes this spool still holds its lock."""
-        try:
-            fd = os.open(self.directory / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return is_locked(self.directory)
 
     def read(self, limit: int) -> list[Frame]:
         """Up to `limit` frames from `position` on, which moves behind the last of them.
 
         A torn or damaged frame ends its segment: skipped with a warning (and counted in `skipped_bytes`) once nothing
-        can be appended to that segment any more, waited for until then.
+        can be appended to that segment any more, waited for until then. Segments that are gone are passed over.
         """
         frames: list[Frame] = []
         while len(frames) < limit:
             # Asked before reading: whatever was appended to an ended segment is then in what we read.
-            ended = segment_path(self.directory, self.position.segment + 1).exists()
-            finished = ended or not self.writer_is_alive()
+            following = self._following()
+            finished = following is not None or not self.writer_is_alive()
             segment, offset = self.position
             data = self._read_at(segment, offset)
             begin = offset
@@ -305,15 +296,14 @@ class SpoolReader:
                 continue
             if data and finished:
                 self._skip_rest()
-            if not ended:
+            if following is None:
                 break
-            self._close_segment()
-            self.position = Position(segment + 1, 0)
+            self._go_on_with(following)
         return frames
 
     def is_exhausted(self) -> bool:
         """Whether the writer is gone and all it has left is behind `position`."""
-        if self.writer_is_alive() or segment_path(self.directory, self.position.segment + 1).exists():
+        if self.writer_is_alive() or self._following() is not None:
             return False
         try:
             return segment_path(self.directory, self.position.segment).stat().st_size <= self.position.offset
@@ -323,6 +313,27 @@ class SpoolReader:
     def close(self) -> None:
         """Let go of the open segment."""
         self._close_segment()
+
+    def _following(self) -> int | None:
+        """The first segment after the present one that is there."""
+        following = self.position.segment + 1
+        if segment_path(self.directory, following).exists():
+            return following
+        later = [number for number in segments_in(self.directory) if number >= following]
+        if not later:
+            return None
+        # A listing that others add to meanwhile may lack what is there.
+        return following if segment_path(self.directory, following).exists() else min(later)
+
+    def _go_on_with(self, segment: int) -> None:
+        missing = range(self.position.segment + (self._open is not None), segment)
+        if missing:
+            log.warning(
+                "spool %s: segments %d to %d are gone, with or without records that were not shipped; going on with %d",
+                self.id, missing[0], missing[-1], segment,
+            )  # fmt: skip
+        self._close_segment()
+        self.position = Position(segment, 0)
 
     def _read_at(self, segment: int, offset: int) -> bytes:
         if self._open is None or self._open[0] != segment:
@@ -350,6 +361,26 @@ class SpoolReader:
             self._open = None
 
 
+def is_locked(directory: Path) -> bool:
+    """Whether a writer holds the lock in a spool's directory."""
+    try:
+        fd = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def segments_in(directory: Path) -> list[int]:
+    """The numbers of the segments in a spool's directory, in no order."""
+    return [int(path.stem) for path in directory.glob("*.seg") if path.stem.isdecimal()]
+
+
 def list_spools(root: Path) -> list[Path]:
     """The directories of all spools under `root`, oldest first."""
     found: list[Path] = []
@@ -359,30 +390,3 @@ def list_spools(root: Path) -> list[Path]:
                 UUID(path.name)
                 found.append(path)
     return sorted(found)
-
-
-def remove_segments_before(directory: Path, position: Position, older_than: float) -> int:
-    """Delete segments that lie wholly before `position` and were last written before the Unix time `older_than`.
-
-    Answers how many were deleted.
-    """
-    removed = 0
-    for path in directory.glob("*.seg"):
-        if int(path.stem) < position.segment and path.stat().st_mtime < older_than:
-            path.unlink()
-            removed += 1
-    return removed
-
-
-def remove_spool(directory: Path, older_than: float) -> bool:
-    """Delete a spool whose writer is gone and that was last written before the Unix time `older_than`.
-
-    The caller knows that all of it has been shipped. Answers whether it was deleted.
-    """
-    paths = list(directory.iterdir())
-    if any(path.stat().st_mtime >= older_than for path in paths):
-        return False
-    for path in paths:
-        path.unlink()
-    directory.rmdir()
-    return True

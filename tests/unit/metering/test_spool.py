@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -21,10 +22,9 @@ from trimtab.metering.spool import (
     encode_frame,
     list_spools,
     parse_frames,
-    remove_segments_before,
-    remove_spool,
     segment_path,
 )
+from trimtab.metering.tidying import remove_segments_before, remove_spool, remove_unfinished
 
 PAYLOADS = st.lists(st.binary(min_size=1, max_size=200), max_size=20)
 
@@ -216,3 +216,56 @@ def test_a_reader_begins_at_the_start(tmp_path: Path) -> None:
     reader = SpoolReader(tmp_path / "00000000-0000-7000-8000-000000000000")
     assert reader.position == START
     assert reader.read(10) == []
+
+
+async def test_segments_that_are_gone_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(spool, "SEGMENT_BYTES", 100)
+    writer = SpoolWriter(tmp_path)
+    for n in range(1, 7):
+        writer.append(bytes([n]) * 90)
+    for gone in (1, 2, 5):
+        segment_path(writer.directory, gone).unlink()
+    reader = SpoolReader(writer.directory)
+    assert not reader.is_exhausted()
+    assert reader.position == START
+    assert [frame.segment for frame in reader.read(10)] == [3, 4, 6]
+    assert "segments 1 to 2 are gone" in caplog.text
+    assert "segments 5 to 5 are gone" in caplog.text
+    await writer.close()
+    late = SpoolReader(writer.directory)
+    assert not late.is_exhausted()
+    assert [frame.segment for frame in late.read(10)] == [3, 4, 6]
+    assert late.is_exhausted()
+    for reading in (reader, late):
+        reading.close()
+
+
+async def test_a_reader_never_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "SEGMENT_BYTES", 100)
+    writer = SpoolWriter(tmp_path)
+    for _ in range(3):
+        writer.append(b"x" * 90)
+    await writer.close()
+    segment_path(writer.directory, 3).unlink()
+    reader = SpoolReader(writer.directory, Position(3, 98))
+    assert reader.read(10) == []
+    assert reader.position == Position(3, 98)
+    assert reader.is_exhausted()
+
+
+async def test_what_was_never_finished_is_removed(tmp_path: Path) -> None:
+    made = tmp_path / ".00000000-0000-7000-8000-000000000000.new"
+    made.mkdir()
+    (made / spool.LOCK_NAME).touch()
+    writer = SpoolWriter(tmp_path)
+    changed = made.stat().st_mtime
+    assert remove_unfinished(tmp_path, changed - 60) == 0
+    with (made / spool.LOCK_NAME).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert remove_unfinished(tmp_path, changed + 60) == 0
+    assert remove_unfinished(tmp_path, changed + 60) == 1
+    assert not made.exists()
+    assert writer.directory.exists()
+    await writer.close()
