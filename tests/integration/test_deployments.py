@@ -13,6 +13,7 @@ import pytest
 from tests.integration.deploying import SERVER, World, background, eventually, make_runner, make_world, upstream
 
 from trimtab.db.database import Database
+from trimtab.registry import store as registry_store
 
 SERVE = {"runtime": {"kind": "process", "command": [sys.executable, "-S", "-c", SERVER, "{port}"]}}
 
@@ -358,3 +359,29 @@ async def test_only_admins_say_which_commands_run(world: World, runtime: dict[st
         body = {"lifecycle_id": theirs["id"], "environment": "production"}
         answer = await http.post("/api/v1/deployments", json=body)
         assert answer.status_code == 201, answer.text
+
+
+async def test_a_missing_version_holds_up_its_own_model_only(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with upstream() as one, make_runner(world) as runner, background(world, runner):
+        a = await world.until(await world.deploy(await world.version("v1", {"endpoint": one.url})), "healthy")
+        routing = await world.routing()
+        find, queries = registry_store.find_lifecycles, []
+
+        async def without_the_first(connection: Any, ids: Any) -> Any:
+            queries.append(len(ids))
+            return [row for row in await find(connection, ids) if str(row.id) != a["lifecycle_id"]]
+
+        body = {"name": "other", "provider": "openai", "version": "v1", "endpoint": one.url}
+        other = (await world.http.post("/api/v1/models/register", json=body)).json()
+        assert (await world.http.post(f"/api/v1/lifecycles/{other['lifecycle_id']}/approve")).status_code == 200
+        monkeypatch.setattr(registry_store, "find_lifecycles", without_the_first)
+        await world.until(await world.deploy({"id": other["lifecycle_id"]}), "healthy", phase="succeeded")
+        assert routing.items() <= (await world.routing()).items()
+        # One query has the versions of all deployments.
+        assert 2 in queries
+        monkeypatch.undo()
+        assert any(a["model_id"] in message and "missing" in message for message in caplog.messages)
+        b = await world.deploy(await world.version("v2", {"endpoint": one.url}))
+        await world.until(b, "healthy", phase="succeeded")

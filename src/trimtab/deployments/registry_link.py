@@ -19,34 +19,37 @@ from trimtab.routing.records import Environment
 log = logging.getLogger(__name__)
 
 
-async def versions(connection: Connection, wanted: Iterable[tuple[UUID, UUID]]) -> dict[UUID, Version]:
-    """What serving needs of versions, by lifecycle id.
+async def version(connection: Connection, workspace_id: UUID, lifecycle_id: UUID) -> Version:
+    """What serving needs of one version. Raises TrimtabError (NOT_FOUND)."""
+    found = (await versions(connection, [lifecycle_id])).get(lifecycle_id)
+    if found is None or found.workspace_id != workspace_id:
+        raise TrimtabError(
+            Code.NOT_FOUND, f"There is no version (lifecycle) {lifecycle_id} in this workspace.", "lifecycle_id"
+        )
+    return found
 
-    Parameters:
-        wanted: pairs of workspace id and lifecycle id.
 
-    Raises:
-        TrimtabError: NOT_FOUND.
-    """
-    rows = {lifecycle: await registry.get_version(connection, workspace, lifecycle) for workspace, lifecycle in wanted}
+async def versions(connection: Connection, lifecycle_ids: Iterable[UUID]) -> dict[UUID, Version]:
+    """What serving needs of versions, by lifecycle id, in three queries at most; those there are not are left out."""
+    rows = await registry.get_versions(connection, set(lifecycle_ids))
     ids = [row.lifecycle.credential_id for row in rows.values() if row.lifecycle.credential_id is not None]
     sealed = await store.sealed_credentials(connection, ids) if ids else {}
     found = {}
     for identifier, row in rows.items():
-        version = row.lifecycle
+        lifecycle = row.lifecycle
         found[identifier] = Version(
-            lifecycle_id=version.id,
-            workspace_id=version.workspace_id,
-            model_id=version.model_id,
-            model_name=version.model_name,
-            version_tag=version.version_tag,
-            lifecycle_stage=version.lifecycle_stage,
-            provider=version.model_provider,
-            approval_status=version.approval_status,
-            approval_conditions=version.approval_conditions,
-            deployment_config=version.deployment_config,
-            resource_allocation=version.resource_allocation,
-            credential=sealed.get(version.credential_id) if version.credential_id is not None else None,
+            lifecycle_id=lifecycle.id,
+            workspace_id=lifecycle.workspace_id,
+            model_id=lifecycle.model_id,
+            model_name=lifecycle.model_name,
+            version_tag=lifecycle.version_tag,
+            lifecycle_stage=lifecycle.lifecycle_stage,
+            provider=lifecycle.model_provider,
+            approval_status=lifecycle.approval_status,
+            approval_conditions=lifecycle.approval_conditions,
+            deployment_config=lifecycle.deployment_config,
+            resource_allocation=lifecycle.resource_allocation,
+            credential=sealed.get(lifecycle.credential_id) if lifecycle.credential_id is not None else None,
             prices=row.prices,
         )
     return found

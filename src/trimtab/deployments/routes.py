@@ -52,8 +52,7 @@ async def list_(
     filters["workspace_id"] = caller.principal.workspace_id
     async with caller.transaction() as connection:
         rows = await store.page(connection, filters, active, paging.before, paging.fetch)
-        pairs = {(row.workspace_id, row.lifecycle_id) for row in rows}
-        versions = await registry_link.versions(connection, pairs)
+        versions = await registry_link.versions(connection, {row.lifecycle_id for row in rows})
     return paging.page(rows, lambda row: _document(row, versions[row.lifecycle_id]), lambda row: row.id)
 
 
@@ -194,8 +193,7 @@ async def _steer(caller: Caller, deployment_id: UUID, verb: str, response: Respo
 
 async def _shown(connection: Connection, row: Row, response: Response) -> Deployment:
     tag(response, row.version)
-    found = await registry_link.versions(connection, [(row.workspace_id, row.lifecycle_id)])
-    return _document(row, found[row.lifecycle_id])
+    return _document(row, await registry_link.version(connection, row.workspace_id, row.lifecycle_id))
 
 
 def _document(row: Row, version: Version) -> Deployment:

@@ -53,7 +53,7 @@ async def create(
         raise TrimtabError(
             Code.INVALID_REQUEST, "A direct deployment moves all its traffic at once; leave out `steps`.", "steps"
         )
-    version = await _version(connection, actor.workspace_id, wanted.lifecycle_id)
+    version = await registry_link.version(connection, actor.workspace_id, wanted.lifecycle_id)
     if version.lifecycle_stage == "retired":
         raise TrimtabError(
             Code.CONFLICT, f"Version {version.version_tag} is retired and cannot be deployed.", "lifecycle_id"
@@ -173,7 +173,7 @@ async def rollback(
     running = _running_rollout(snapshot, one)
     if running is not None:
         raise _conflict(one, f"{running.deployment_name!r} ({running.id}) rolls out on its route; abort that first")
-    version = await _version(connection, previous.workspace_id, previous.lifecycle_id)
+    version = await registry_link.version(connection, previous.workspace_id, previous.lifecycle_id)
     check_approval(version, one.environment, one.weight + previous.weight, now)
     if previous.revived_for is not None:
         await store.advance(connection, previous, {"revived_for": None}, now)
@@ -226,7 +226,7 @@ async def retry(
     one, snapshot = await _locked(connection, deployment_id, expected_version)
     if one.status not in ("failed", "rolled_back"):
         raise _conflict(one, "only a failed, aborted or rolled back deployment can be tried again")
-    version = await _version(connection, one.workspace_id, one.lifecycle_id)
+    version = await registry_link.version(connection, one.workspace_id, one.lifecycle_id)
     _check_start(snapshot, version, one.environment, one.id, one.target, now)
     check_resources(version.resource_allocation if kind_of(version) == "process" else {}, one.replicas, room)
     changes = {
@@ -307,10 +307,6 @@ async def get(connection: Connection, deployment_id: UUID) -> Deployment:
     if one is None:
         raise TrimtabError(Code.NOT_FOUND, f"There is no deployment {deployment_id}.")
     return one
-
-
-async def _version(connection: Connection, workspace_id: UUID, lifecycle_id: UUID) -> Version:
-    return (await registry_link.versions(connection, [(workspace_id, lifecycle_id)]))[lifecycle_id]
 
 
 def _check_start(

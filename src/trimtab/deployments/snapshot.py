@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,8 @@ from trimtab.deployments import reconcile, store
 from trimtab.deployments.records import Deployment, Gateway, Replica
 from trimtab.deployments.registry_link import versions
 from trimtab.deployments.versions import Version
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,22 @@ class Snapshot:
 
 
 async def load(connection: Connection, model_id: UUID | None = None) -> Snapshot:
-    """The rows that decisions look at, of one model or of all; that the caller may see."""
-    deployments = {one.id: one for one in await store.live(connection, model_id)}
+    """The rows that decisions look at, of one model or of all; that the caller may see.
+
+    A model with a version that there is not (it is being deleted just now) is left out altogether, so that nothing is
+    decided about it on half of its rows, its routing stays, and the other models have their turn.
+    """
+    live = await store.live(connection, model_id)
+    found = await versions(connection, {one.lifecycle_id for one in live})
+    torn = {one.model_id for one in live if one.lifecycle_id not in found}
+    if torn:
+        log.warning("left for later, since versions of theirs are missing: models %s", ", ".join(map(str, torn)))
+    deployments = {one.id: one for one in live if one.model_id not in torn}
+    published = await store.published(connection, model_id)
     return Snapshot(
         deployments,
         await store.replicas(connection, list(deployments)),
-        await versions(connection, {(one.workspace_id, one.lifecycle_id) for one in deployments.values()}),
+        found,
         await store.gateways(connection),
-        await store.published(connection, model_id),
+        {model: entries for model, entries in published.items() if model not in torn},
     )

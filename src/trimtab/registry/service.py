@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from trimtab.registry import store, versions
 from trimtab.registry.models import rates
 from trimtab.registry.schemas import Pricing
 from trimtab.registry.states import Stage
-from trimtab.registry.store import LifecycleRow
+from trimtab.registry.store import LifecycleRow, PriceRow
 from trimtab.registry.work import Work
 from trimtab.routing.records import Price
 
@@ -33,25 +34,42 @@ class VersionRow:
 
 async def get_version(connection: Connection, workspace_id: UUID, lifecycle_id: UUID) -> VersionRow:
     """One version. Raises TrimtabError (NOT_FOUND)."""
-    row = await store.find_lifecycle(connection, workspace_id, lifecycle_id)
-    if row is None:
+    found = (await get_versions(connection, [lifecycle_id])).get(lifecycle_id)
+    if found is None or found.lifecycle.workspace_id != workspace_id:
         raise TrimtabError(
             Code.NOT_FOUND, f"There is no version (lifecycle) {lifecycle_id} in this workspace.", "lifecycle_id"
         )
-    own = row.deployment_config.get("pricing")
-    if own is not None:
-        return VersionRow(row, (Price(since=0.0, **rates(Pricing.model_validate(own))),))
-    prices = tuple(
-        Price(
-            since=price.effective_from.timestamp(),
-            input_pico=price.input_pico,
-            output_pico=price.output_pico,
-            cache_read_pico=price.cache_read_pico,
-            cache_write_pico=price.cache_write_pico,
+    return found
+
+
+async def get_versions(connection: Connection, lifecycle_ids: Collection[UUID]) -> dict[UUID, VersionRow]:
+    """Several versions by their ids, in two queries at most; those that the caller may not see are left out."""
+    if not lifecycle_ids:
+        return {}
+    rows = await store.find_lifecycles(connection, list(lifecycle_ids))
+    own = {row.id: row.deployment_config["pricing"] for row in rows if row.deployment_config.get("pricing")}
+    by_model: dict[UUID, list[Price]] = {row.model_id: [] for row in rows if row.id not in own}
+    for price in await store.all_prices(connection, list(by_model)) if by_model else ():
+        by_model[price.model_id].append(_price(price))
+    return {
+        row.id: VersionRow(
+            row,
+            (Price(since=0.0, **rates(Pricing.model_validate(own[row.id]))),)
+            if row.id in own
+            else tuple(by_model[row.model_id]),
         )
-        for price in await store.all_prices(connection, workspace_id, row.model_id)
+        for row in rows
+    }
+
+
+def _price(row: PriceRow) -> Price:
+    return Price(
+        since=row.effective_from.timestamp(),
+        input_pico=row.input_pico,
+        output_pico=row.output_pico,
+        cache_read_pico=row.cache_read_pico,
+        cache_write_pico=row.cache_write_pico,
     )
-    return VersionRow(row, prices)
 
 
 async def set_stage(

@@ -1,8 +1,8 @@
-"""The registry's SQL. Every statement names its workspace, so that the index leads; the policies hold in any case."""
+"""The registry's SQL. Statements name their workspace or ids, so that an index leads; the policies hold in any case."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -141,6 +141,7 @@ values (%(id)s, %(workspace_id)s, %(model_id)s, %(version_tag)s, %(deployment_co
     %(created_by)s, %(now)s, %(now)s)
 """
 SELECT_LIFECYCLE = f"select {LIFECYCLE_COLUMNS} {FROM_LIFECYCLE} where l.workspace_id = %s and l.id = %s"
+SELECT_LIFECYCLES_BY_ID = f"select {LIFECYCLE_COLUMNS} {FROM_LIFECYCLE} where l.id = any(%s)"
 SELECT_LIFECYCLES = f"""
 select {LIFECYCLE_COLUMNS} {FROM_LIFECYCLE}
 where l.workspace_id = %(workspace_id)s and (%(before)s::uuid is null or l.id < %(before)s)
@@ -190,7 +191,7 @@ values (%(id)s, %(workspace_id)s, %(model_id)s, %(effective_from)s, %(input_pico
 returning {PRICE_COLUMNS}
 """
 SELECT_PRICES = f"""
-select {PRICE_COLUMNS} from public.ai_model_prices where workspace_id = %s and model_id = %s order by effective_from
+select {PRICE_COLUMNS} from public.ai_model_prices where model_id = any(%s) order by model_id, effective_from
 """
 SELECT_PRICE_PAGE = f"""
 select {PRICE_COLUMNS} from public.ai_model_prices
@@ -276,6 +277,12 @@ async def find_lifecycle(connection: Connection, workspace_id: UUID, lifecycle_i
         return await (await cursor.execute(SELECT_LIFECYCLE, (workspace_id, lifecycle_id))).fetchone()
 
 
+async def find_lifecycles(connection: Connection, lifecycle_ids: Sequence[UUID]) -> list[LifecycleRow]:
+    """Those of several versions, of whatever workspaces, that the caller may see."""
+    async with connection.cursor(row_factory=class_row(LifecycleRow)) as cursor:
+        return await (await cursor.execute(SELECT_LIFECYCLES_BY_ID, (list(lifecycle_ids),))).fetchall()
+
+
 async def list_lifecycles(connection: Connection, values: Mapping[str, Any]) -> list[LifecycleRow]:
     """Versions, newest first."""
     async with connection.cursor(row_factory=class_row(LifecycleRow)) as cursor:
@@ -316,10 +323,10 @@ async def insert_price(connection: Connection, values: Mapping[str, Any]) -> Pri
     return row
 
 
-async def all_prices(connection: Connection, workspace_id: UUID, model_id: UUID) -> list[PriceRow]:
-    """A model's own prices, oldest first."""
+async def all_prices(connection: Connection, model_ids: Sequence[UUID]) -> list[PriceRow]:
+    """Models' own prices, those of each model together and oldest first."""
     async with connection.cursor(row_factory=class_row(PriceRow)) as cursor:
-        return await (await cursor.execute(SELECT_PRICES, (workspace_id, model_id))).fetchall()
+        return await (await cursor.execute(SELECT_PRICES, (list(model_ids),))).fetchall()
 
 
 async def list_prices(connection: Connection, values: Mapping[str, Any]) -> list[PriceRow]:
