@@ -31,11 +31,11 @@ def find_route(snapshot: Snapshot, workspace_id: str, model: str) -> RouteEntry:
 def _no_route(snapshot: Snapshot, workspace_id: str, model: str) -> TrimtabError:
     name, _, place = model.partition("@")
     wanted = name.lower()
-    served = sorted(
+    served = [
         route.name
-        for route in snapshot.routes.values()
-        if route.workspace_id == workspace_id and route.arms and route.name.partition("@")[0].lower() == wanted
-    )
+        for route in snapshot.routes_of(workspace_id)
+        if route.arms and route.name.partition("@")[0].lower() == wanted
+    ]
     known = served or route_key(workspace_id, name) in snapshot.routes
     if not known:
         return TrimtabError(
@@ -82,7 +82,7 @@ def pick_deployment(snapshot: Snapshot, route: RouteEntry, unit: str | None, ran
     """
     bucket = int(random() * WHOLE) if unit is None else bucket_of(route.salt, unit)
     chosen = pick_arm(route.arms, bucket)
-    deployment = None if chosen is None else snapshot.deployments.get(chosen)
+    deployment = None if chosen is None else _deployment_of(snapshot, route, chosen)
     if deployment is None:
         raise TrimtabError(
             Code.MODEL_NOT_DEPLOYED,
@@ -90,6 +90,25 @@ def pick_deployment(snapshot: Snapshot, route: RouteEntry, unit: str | None, ran
             field="model",
         )
     return deployment
+
+
+def spare_deployment(snapshot: Snapshot, route: RouteEntry, away: DeploymentEntry) -> DeploymentEntry | None:
+    """Return another deployment with a share of `route`, for a request that `away` cannot even be sent.
+
+    In production only one whose approval is unconditional: a conditional one is not given more than its share.
+    """
+    for arm in route.arms:
+        if arm.weight > 0 and arm.deployment_id != away.id:
+            spare = _deployment_of(snapshot, route, arm.deployment_id)
+            if spare is not None and (spare.environment != "production" or spare.approval == "approved"):
+                return spare
+    return None
+
+
+def _deployment_of(snapshot: Snapshot, route: RouteEntry, deployment_id: str) -> DeploymentEntry | None:
+    """The deployment of an arm; one of another workspace is not there, whatever the route says."""
+    deployment = snapshot.deployments.get(deployment_id)
+    return None if deployment is None or deployment.workspace_id != route.workspace_id else deployment
 
 
 def check_approval(deployment: DeploymentEntry, now: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -49,12 +49,21 @@ class Snapshot:
         keys: API keys by the SHA-256 of the key, in hex.
         routes: routes by `route_key`.
         deployments: deployments by id.
+        by_workspace: filled by `routes_of`; given only when the routes are those of another snapshot.
     """
 
     revision: int = 0
     keys: Mapping[str, ApiKeyEntry] = field(default_factory=dict)
     routes: Mapping[str, RouteEntry] = field(default_factory=dict)
     deployments: Mapping[str, DeploymentEntry] = field(default_factory=dict)
+    by_workspace: dict[str, list[RouteEntry]] = field(default_factory=dict, repr=False, compare=False)
+
+    def routes_of(self, workspace_id: str) -> Sequence[RouteEntry]:
+        """The routes of one workspace, sorted by name regardless of case."""
+        if not self.by_workspace:
+            for route in sorted(self.routes.values(), key=lambda route: route.name.lower()):
+                self.by_workspace.setdefault(route.workspace_id, []).append(route)
+        return self.by_workspace.get(workspace_id, ())
 
     def patched(self, rows: Iterable[Row], revision: int) -> Snapshot:
         """Return the snapshot of `revision`: this one with `rows` set or removed. This one stays as it is.
@@ -80,6 +89,7 @@ class Snapshot:
             cast(Mapping[str, ApiKeyEntry], tables.get("api_key", self.keys)),
             cast(Mapping[str, RouteEntry], tables.get("route", self.routes)),
             cast(Mapping[str, DeploymentEntry], tables.get("deployment", self.deployments)),
+            {} if "route" in tables else self.by_workspace,
         )
 
 

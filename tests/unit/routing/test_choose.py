@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.errors import Code, TrimtabError
-from trimtab.routing.choose import bucket_of, check_approval, find_route, pick_arm, pick_deployment, pick_target
+from trimtab.routing.choose import (
+    bucket_of,
+    check_approval,
+    find_route,
+    pick_arm,
+    pick_deployment,
+    pick_target,
+    spare_deployment,
+)
 from trimtab.routing.records import WHOLE, Arm, DeploymentEntry, RouteEntry, route_key
 from trimtab.routing.snapshot import Snapshot
 
@@ -115,6 +123,36 @@ def test_a_unit_draws_nothing() -> None:
         raise AssertionError("drawn")
 
     assert len({pick_deployment(snapshot(bot), bot, "me", never).id for _ in range(10)}) == 1
+
+
+def known(*deployments: DeploymentEntry) -> Snapshot:
+    return Snapshot(1, {}, {}, {deployment.id: deployment for deployment in deployments})
+
+
+@pytest.mark.parametrize("deployments", [(), (entry(workspace_id="other"),)])
+def test_a_deployment_of_another_workspace_is_not_there(deployments: tuple[DeploymentEntry, ...]) -> None:
+    bot = route("bot", Arm("d1", WHOLE))
+    with pytest.raises(TrimtabError) as caught:
+        pick_deployment(known(*deployments), bot, "me", random.random)
+    assert caught.value.code is Code.MODEL_NOT_DEPLOYED
+    assert spare_deployment(known(*deployments), bot, entry(id="d2")) is None
+
+
+@pytest.mark.parametrize(
+    ("weight", "members", "found"),
+    [
+        (1, {}, True),
+        (0, {}, False),
+        (1, {"approval": "pending"}, False),
+        (1, {"approval": "conditional", "approval_expires_at": 1e12}, False),
+        (1, {"approval": "pending", "environment": "staging"}, True),
+        (1, {"workspace_id": "other"}, False),
+    ],
+)
+def test_a_spare_is_another_approved_arm_with_weight(weight: int, members: dict[str, Any], found: bool) -> None:
+    one, other = entry(), entry(id="d2", **members)
+    bot = route("bot", Arm("d1", WHOLE - weight), Arm("d2", weight))
+    assert spare_deployment(known(one, other), bot, one) is (other if found else None)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,21 @@ def test_patches_set_and_remove_and_leave_the_old_one_alone() -> None:
     assert before.keys == {"h": KEY}
 
 
+def test_routes_are_known_per_workspace() -> None:
+    foreign = msgspec.structs.replace(ROUTE, workspace_id="x")
+    first = msgspec.structs.replace(ROUTE, name="Alpha")
+    before = filled()
+    assert list(before.routes_of("w")) == [ROUTE]
+    rows = [Row("route", "x/bot", 3, msgspec.json.encode(foreign)), Row("route", "w/a", 3, msgspec.json.encode(first))]
+    after = before.patched(rows, 3)
+    assert list(after.routes_of("w")) == [first, ROUTE]
+    assert list(after.routes_of("x")) == [foreign]
+    assert list(after.routes_of("y")) == []
+    assert list(before.routes_of("w")) == [ROUTE]
+    assert after.patched([Row("api_key", "h", 4, None)], 4).routes_of("w") is after.routes_of("w")
+    assert list(after.patched([Row("route", "w/bot", 4, None)], 4).routes_of("w")) == [first]
+
+
 def test_an_entry_that_cannot_be_read_serves_nobody(caplog: pytest.LogCaptureFixture) -> None:
     after = filled().patched([Row("api_key", "h", 3, b'{"id": 7}')], 3)
     assert after.keys == {}
