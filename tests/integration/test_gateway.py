@@ -242,6 +242,43 @@ async def test_a_dead_replica_is_passed_over(
     assert len(tried) <= 1
 
 
+@pytest.mark.parametrize(("approval", "status"), [("approved", 200), ("conditional", 502)])
+async def test_a_dead_deployment_is_stood_in_for_by_another_of_its_route(
+    gateway: RunningGateway,
+    mock: Mock,
+    database: Database,
+    workspace: UUID,
+    unused_tcp_port: int,
+    approval: str,
+    status: int,
+) -> None:
+    dead = deployment_entry(workspace, [f"http://127.0.0.1:{unused_tcp_port}/v{n}" for n in (1, 2)], version_tag="v1")
+    alive = deployment_entry(workspace, mock.url("plain"), version_tag="v2", approval=approval)
+    await publish_changes(database, workspace, route_changes("pair", (dead, 9_999), (alive, 1)))
+    await until_served(gateway, "pair")
+    answer = await gateway.chat("pair", headers={"x-trimtab-unit": "u"})
+    assert answer.status == status
+    served = alive if status == 200 else dead
+    assert answer.headers.getall("x-trimtab-deployment") == [served.id]
+    assert answer.headers["x-trimtab-version"] == served.version_tag
+    record = await gateway.record()
+    assert (record.deployment_id, record.lifecycle_id, record.status) == (served.id, served.lifecycle_id, status)
+    tried = [(attempt.deployment_id, attempt.error_code) for attempt in record.attempts]
+    assert tried == [(dead.id, "upstream_unavailable")] * 2 + ([(alive.id, None)] if status == 200 else [])
+
+
+async def test_a_request_that_may_have_arrived_is_not_sent_to_another_deployment(
+    gateway: RunningGateway, mock: Mock, database: Database, workspace: UUID
+) -> None:
+    one = deployment_entry(workspace, mock.url("reset-first"))
+    other = deployment_entry(workspace, mock.url("plain"))
+    await publish_changes(database, workspace, route_changes("pair", (one, 9_999), (other, 1)))
+    await until_served(gateway, "pair")
+    answer = await gateway.chat("pair", headers={"x-trimtab-unit": "u"})
+    assert answer.status == 502
+    assert answer.headers["x-trimtab-deployment"] == one.id
+
+
 async def test_an_unreachable_model_server_is_named(
     gateway: RunningGateway, database: Database, workspace: UUID, unused_tcp_port: int
 ) -> None:

@@ -150,6 +150,7 @@ async def test_bodies(gateway: RunningGateway, body: bytes, param: str | None, w
         assert answer.status == 400
         error = (await answer.json())["error"]
         assert (error["type"], error["param"]) == ("invalid_request_error", param)
+        assert error["code"] == ("invalid_json" if words == "not valid JSON" else "invalid_request")
         assert words in error["message"]
     assert (await gateway.record()).status == 400
 

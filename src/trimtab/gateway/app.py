@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,13 +12,15 @@ from urllib.parse import unquote
 import msgspec
 
 from trimtab.errors import Code, TrimtabError
-from trimtab.gateway.exchange import Exchange, refusal_headers
+from trimtab.gateway.exchange import Exchange, internal_error, refusal_headers
 from trimtab.gateway.protocols import openai
 from trimtab.gateway.services import Send, Services
 from trimtab.ids import new_id
 from trimtab.routing.choose import find_route
 from trimtab.routing.records import ApiKeyEntry, RouteEntry
 from trimtab.routing.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -74,7 +77,12 @@ class Gateway:
                 raise TrimtabError(
                     Code.METHOD_NOT_ALLOWED, f"{path.decode('latin-1')} takes {method}, not {scope['method']}."
                 )
-        except TrimtabError as error:
+        except Exception as raised:
+            if isinstance(raised, TrimtabError):
+                error = raised
+            else:
+                log.exception("request %s: the gateway failed", request_id)
+                error = internal_error(request_id)
             status = openai.status_of(error.code)
             body = openai.error_body(error.code, error.detail, error.field)
             headers = refusal_headers(error.code, body)
@@ -121,12 +129,7 @@ class Gateway:
 
     async def _models(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         snapshot, key = self._authenticate(dict(scope["headers"]))
-        routes = [
-            route
-            for route in snapshot.routes.values()
-            if route.workspace_id == key.workspace_id and route.listed and route.arms
-        ]
-        routes.sort(key=lambda route: route.name.lower())
+        routes = [route for route in snapshot.routes_of(key.workspace_id) if route.listed and route.arms]
         await _send_json(send, {"object": "list", "data": [_describe(route) for route in routes]}, request_id)
 
     async def _model(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:

@@ -16,8 +16,8 @@ from trimtab.gateway.services import ClientConnection, Send, Services
 from trimtab.gateway.upstream import FailureKind, UpstreamError, UpstreamResponse
 from trimtab.metering.record import encode_record
 from trimtab.metering.spool import SpoolError
-from trimtab.routing.choose import check_approval, find_route, pick_deployment, pick_target
-from trimtab.routing.records import ApiKeyEntry
+from trimtab.routing.choose import check_approval, find_route, pick_deployment, pick_target, spare_deployment
+from trimtab.routing.records import ApiKeyEntry, DeploymentEntry
 from trimtab.routing.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -83,12 +83,18 @@ class Exchange:
             try:
                 await self._serve(body)
             except TrimtabError as error:
-                await self._refuse(error)
+                await self._fail(error)
+            except Exception:
+                log.exception("request %s: the gateway failed", self._account.request_id)
+                await self._fail(internal_error(self._account.request_id))
         except asyncio.CancelledError:
             reason = self._interrupt.take()
             await self._end_early(reason)
             if reason is None:
                 raise
+        except Exception:  # not even the failure can be told
+            log.exception("request %s: its answer is cut off", self._account.request_id)
+            self._cut_off()
         finally:
             self._interrupt.close()
             self._stop_listening()
@@ -111,11 +117,15 @@ class Exchange:
         if account.unit is None and request.user:
             account.unit = request.user
         route = account.route = find_route(snapshot, account.key.workspace_id, request.model)
-        entry = account.entry = pick_deployment(snapshot, route, account.unit, services.random)
+        entry = pick_deployment(snapshot, route, account.unit, services.random)
         check_approval(entry, account.wall_ns / 1e9)
-        live = self._live = services.live.of(entry)
-        body = openai.patch_chat(body, request, live.upstream_model, live.parameters, live.overrides)
-        response = await self._call(live, body)
+        try:
+            response = await self._call(entry, request, body)
+        except _NothingSentError:
+            spare = spare_deployment(snapshot, route, entry)
+            if spare is None:
+                raise
+            response = await self._call(spare, request, body)
         self._response = response
         options = request.stream_options
         wants_usage = options is not None and bool(options.include_usage)
@@ -127,19 +137,24 @@ class Exchange:
             else:
                 await self._relay_whole(response)
         except UpstreamError as failure:
-            error = self._upstream_error(failure.kind.code, failure.kind.value)
-            if not self._status:
-                raise error from failure
-            await self._break_off(error)
+            raise self._upstream_error(failure.kind.code, failure.kind.value) from failure
 
-    async def _call(self, live: LiveDeployment, body: bytes) -> UpstreamResponse:
+    async def _call(self, entry: DeploymentEntry, request: openai.ChatRequest, body: bytes) -> UpstreamResponse:
+        """Call replicas of one deployment until one has been sent the request.
+
+        Raises:
+            TrimtabError: there is no answer; _NothingSentError when no replica has been sent anything.
+        """
         services = self._services
+        self._account.entry = entry
+        live = self._live = services.live.of(entry)
+        body = openai.patch_chat(body, request, live.upstream_model, live.parameters, live.overrides)
         headers = [*self._headers, *live.auth_headers]
         candidates = live.targets
         while True:
             target = pick_target(candidates, time.monotonic(), services.random)
             if target is None:
-                raise self._upstream_error(Code.UPSTREAM_UNAVAILABLE, "has no replica that is ready")
+                raise _NothingSentError(Code.UPSTREAM_UNAVAILABLE, self._of_upstream("has no replica that is ready"))
             self._take(live, target)
             self._interrupt.arm("first_byte", services.timeouts.first_byte)
             try:
@@ -152,8 +167,10 @@ class Exchange:
                     log.warning("deployment %s: the model server at %s %s", live.entry.id, target.base, failure)
                 target.failed_until = now + PASS_OVER_SECONDS
                 candidates = [other for other in candidates if other is not target]
-                if failure.kind.nothing_sent and candidates:
-                    continue
+                if failure.kind.nothing_sent:
+                    if candidates:
+                        continue
+                    raise _NothingSentError(failure.kind.code, self._of_upstream(failure.kind.value)) from failure
                 raise self._upstream_error(failure.kind.code, failure.kind.value) from failure
             self._interrupt.disarm()
             return response
@@ -174,12 +191,14 @@ class Exchange:
             self._target = None
 
     def _upstream_error(self, code: Code, what: str) -> TrimtabError:
+        return TrimtabError(code, self._of_upstream(what))
+
+    def _of_upstream(self, what: str) -> str:
         entry = self._account.entry
         assert entry is not None
-        return TrimtabError(
-            code,
+        return (
             f"The model server of {entry.model_name}@{entry.version_tag} {what} "
-            f"(deployment {entry.id}, request {self._account.request_id}).",
+            f"(deployment {entry.id}, request {self._account.request_id})."
         )
 
     # --- the way back -------------------------------------------------------------------------------------------
@@ -271,6 +290,21 @@ class Exchange:
 
     # --- other ends ---------------------------------------------------------------------------------------------
 
+    async def _fail(self, error: TrimtabError) -> None:
+        """End with `error`, as far as the answer still allows to say so."""
+        if self._recorded:
+            self._connection.abort()
+        elif self._status:
+            await self._break_off(error)
+        else:
+            await self._refuse(error)
+
+    def _cut_off(self) -> None:
+        if not self._recorded:
+            self._account.error = Code.INTERNAL
+            self._finish(self._status)
+        self._connection.abort()
+
     async def _refuse(self, error: TrimtabError) -> None:
         status = openai.status_of(error.code)
         self._account.error = error.code
@@ -304,7 +338,7 @@ class Exchange:
             error = self._upstream_error(Code.UPSTREAM_TIMEOUT, words)
             try:
                 async with asyncio.timeout(self._services.timeouts.client):
-                    await (self._break_off(error) if self._status else self._refuse(error))
+                    await self._fail(error)
             except TimeoutError:
                 self._connection.abort()
             return
@@ -328,15 +362,22 @@ class Exchange:
         if self._target is not None:
             status_there = 0 if self._response is None else self._response.status
             account.note_attempt(self._target.base, status_there, account.error, self._attempt_ns)
-        record = account.record(status)
         metrics = self._services.metrics
-        metrics.count(record.deployment_id, status)
+        metrics.count(None if account.entry is None else account.entry.id, status)
         try:
-            self._services.spool.append(encode_record(record))
-        except SpoolError as error:
+            self._services.spool.append(encode_record(account.record(status)))
+        except Exception as error:  # whatever it is, the caller's answer does not depend on it
             metrics.lost += 1
             if metrics.lost == 1:
-                log.error("a request could not be recorded: %s (trimtab_records_lost_total counts them)", error)
+                log.error(
+                    "a request could not be recorded: %s (trimtab_records_lost_total counts them)",
+                    error,
+                    exc_info=None if isinstance(error, SpoolError) else error,
+                )
+
+
+class _NothingSentError(TrimtabError):
+    """No replica of a deployment could be sent the request: another deployment may be."""
 
 
 async def _drain(response: UpstreamResponse) -> None:
@@ -356,6 +397,13 @@ def refusal_headers(code: Code, body: bytes) -> list[tuple[bytes, bytes]]:
         (b"content-length", str(len(body)).encode()),
         (b"x-should-retry", b"true" if code.value.retryable else b"false"),
     ]
+
+
+def internal_error(request_id: str) -> TrimtabError:
+    """What a caller is told when the gateway itself is at fault."""
+    return TrimtabError(
+        Code.INTERNAL, f"Something went wrong inside the gateway; its log says more of request {request_id}."
+    )
 
 
 def _header(response: UpstreamResponse, wanted: bytes) -> bytes | None:

@@ -21,16 +21,8 @@ BYTES_PER_TOKEN = 4
 """For estimates where the upstream reports no usage."""
 _MOST_TOKENS = 1_000_000_000
 
-_ERRORS: dict[Code, tuple[str, str | None]] = {
-    Code.INVALID_REQUEST: ("invalid_request_error", None),
-    Code.INVALID_JSON: ("invalid_request_error", None),
-    Code.BODY_TOO_LARGE: ("invalid_request_error", "body_too_large"),
-    Code.NOT_FOUND: ("invalid_request_error", "not_found"),
-    Code.METHOD_NOT_ALLOWED: ("invalid_request_error", "method_not_allowed"),
-    Code.UNAUTHENTICATED: ("invalid_request_error", "invalid_api_key"),
-    Code.FORBIDDEN: ("permission_error", "forbidden"),
-    Code.MODEL_NOT_FOUND: ("invalid_request_error", "model_not_found"),
-}
+_OWN_CODES = {Code.UNAUTHENTICATED: "invalid_api_key"}
+"""Codes for which this dialect has its own word."""
 
 
 class StreamOptions(msgspec.Struct):
@@ -246,8 +238,13 @@ def status_of(code: Code) -> int:
 
 def error_body(code: Code, message: str, param: str | None = None) -> bytes:
     """The error object with its four members."""
-    kind, text = _ERRORS.get(code) or ("api_error" if code.value.status >= 500 else "invalid_request_error", code.text)
-    return _encode({"error": {"message": message, "type": kind, "param": param, "code": text}})
+    if code is Code.FORBIDDEN:
+        kind = "permission_error"
+    else:
+        kind = "api_error" if code.value.status >= 500 else "invalid_request_error"
+    return _encode(
+        {"error": {"message": message, "type": kind, "param": param, "code": _OWN_CODES.get(code, code.text)}}
+    )
 
 
 def error_event(code: Code, message: str) -> bytes:
