@@ -190,8 +190,11 @@ async def test_changing_and_deleting_a_model(
     with psycopg.connect(database_urls.owner) as owner:
         owner.execute("update public.ai_model_deployments set ended_at = now() where id = %s", (deployment,))
     assert (await done(operator.patch(path, json={"name": "b"})))["name"] == "b"
-    await done(admin.delete(path), 204)
-    await refused(operator.get(path), Code.NOT_FOUND)
+    kept = await refused(admin.delete(path), Code.CONFLICT)
+    assert "was deployed" in kept["detail"] and "retire its versions" in kept["detail"]
+    other = await registered(operator, name="never-deployed")
+    await done(admin.delete(f"/api/v1/models/{other['id']}"), 204)
+    await refused(operator.get(f"/api/v1/models/{other['id']}"), Code.NOT_FOUND)
 
 
 async def test_versions(operator: httpx2.AsyncClient) -> None:
@@ -320,6 +323,38 @@ async def test_stages(api: Api, operator: httpx2.AsyncClient, database_urls: Url
     await done(to("retired"))
     await refused(to("development"), Code.INVALID_TRANSITION, "to_stage")
     await refused(operator.post(f"{path}/approve"), Code.CONFLICT)
+
+
+async def test_changes_wait_for_a_deployment_that_begins(
+    api: Api, admin: httpx2.AsyncClient, database_urls: Urls
+) -> None:
+    """What is checked of deployments must still be so at the commit."""
+    waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+    model = await registered(admin)
+    path = f"/api/v1/models/{model['id']}"
+    transition = f"/api/v1/lifecycles/{model['lifecycle_id']}/transition"
+    async with api.services.database.transaction(SYSTEM) as connection:
+        await service.lock_model(connection, UUID(model["id"]))
+        changes = [
+            asyncio.create_task(refused(change, Code.CONFLICT, field_name))
+            for field_name, change in (
+                ("name", admin.patch(path, json={"name": "b"})),
+                (None, admin.delete(path)),
+                ("to_stage", admin.post(transition, json={"to_stage": "retired"})),
+            )
+        ]
+        deadline = asyncio.get_running_loop().time() + 30
+        with psycopg.connect(database_urls.owner, autocommit=True) as owner:
+            while owner.execute(waiting).fetchone() != (3,):
+                assert asyncio.get_running_loop().time() < deadline, "they do not wait"
+                await asyncio.sleep(0.02)
+        await connection.execute(
+            "insert into public.ai_model_deployments (id, workspace_id, model_id, lifecycle_id, deployment_name, "
+            "environment, deployment_type, deadline_at) "
+            "values (%s, %s, %s, %s, 'begun', 'production', 'direct', now())",
+            (new_id(), model["workspace_id"], model["id"], model["lifecycle_id"]),
+        )
+    assert all("begun" in refusal["detail"] for refusal in await asyncio.gather(*changes))
 
 
 async def test_stages_in_order(admin: httpx2.AsyncClient) -> None:

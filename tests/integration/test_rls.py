@@ -436,14 +436,14 @@ def test_references_cannot_lead_to_another_workspace(world: World, app: psycopg.
 
 
 def test_references_of_all_tables_name_the_workspace(owner: psycopg.Connection) -> None:
-    """A reference between two tables of workspaces carries the workspace, unless it only says who did something."""
+    """A reference between two tables of workspaces carries the workspace."""
     loose = owner.execute(
         """
         select conrelid::regclass::text, pg_get_constraintdef(c.oid) from pg_constraint c
         where contype = 'f' and confrelid <> 'trimtab.workspaces'::regclass and conparentid = 0
             and exists (select from pg_attribute where attrelid = confrelid and attname = 'workspace_id')
             and not exists (select from pg_attribute a where attrelid = conrelid and attnum = any (conkey)
-                and attname in ('workspace_id', 'created_by'))
+                and attname = 'workspace_id')
         """
     ).fetchall()
     assert loose == []
@@ -452,20 +452,189 @@ def test_references_of_all_tables_name_the_workspace(owner: psycopg.Connection) 
 def test_routing_entries_tell_the_truth_about_their_workspace(world: World, app: psycopg.Connection) -> None:
     insert = "insert into trimtab.routing_entries (kind, key, workspace_id, revision, body) values (%s, %s, %s, 1, %s)"
     ours, theirs = str(world.ours.workspace), str(world.theirs.workspace)
-    for kind, key, body in (
-        ("deployment", "k", {"workspace_id": theirs}),
-        ("deployment", "k", {}),
-        ("route", f"{theirs}/bot", {"workspace_id": ours}),
+    for role, kind, key, body in (
+        ("admin", "api_key", "k", {"workspace_id": theirs}),
+        ("admin", "api_key", "k", {}),
+        ("system", "deployment", "k", {"workspace_id": theirs}),
+        ("system", "route", f"{theirs}/bot", {"workspace_id": ours}),
     ):
         with pytest.raises(psycopg.errors.CheckViolation), app.transaction():
-            become(app, world.ours.scope("operator"))
+            become(app, world.ours.scope(cast(Role, role)))
             app.execute(insert, (kind, key, ours, Jsonb(body)))
-    with pytest.raises(psycopg.errors.InsufficientPrivilege), app.transaction():
-        become(app, world.ours.scope("operator"))
-        app.execute(insert, ("api_key", "k", ours, Jsonb({"workspace_id": ours})))
+
+
+def test_people_write_no_routes(world: World, app: psycopg.Connection) -> None:
+    """Routes and deployments reach the gateways by way of the controller, keys by way of admins."""
+    ours = str(world.ours.workspace)
+    insert = "insert into trimtab.routing_entries (kind, key, workspace_id, revision, body) values (%s, %s, %s, 1, %s)"
+    update = "update trimtab.routing_entries set revision = 9 where key = %s"
+    for kind, key, allowed in (
+        ("api_key", "k", {"admin", "system"}),
+        ("deployment", "k", {"system"}),
+        ("route", f"{ours}/bot", {"system"}),
+    ):
+        row = (kind, key, ours, Jsonb({"workspace_id": ours}))
+        for role in ROLES:
+            with app.transaction(force_rollback=True):
+                become(app, SYSTEM)
+                app.execute(insert, row)
+                become(app, world.ours.scope(role))
+                assert app.execute(update, (key,)).rowcount == (role in allowed)
+            if role not in allowed:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege), app.transaction():
+                    become(app, world.ours.scope(role))
+                    app.execute(insert, row)
+    for role in ("viewer", "operator"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), app.transaction():
+            become(app, world.ours.scope(cast(Role, role)))
+            app.execute("select trimtab.next_revision(%s, 'x')", (ours,))
+
+
+def test_a_deployment_is_moved_by_the_controller_alone(world: World, app: psycopg.Connection) -> None:
+    ours = world.ours
+    one = uuid4()
     with app.transaction(force_rollback=True):
-        become(app, world.ours.scope("admin"))
-        app.execute(insert, ("api_key", "k", ours, Jsonb({"workspace_id": ours})))
+        become(app, ours.scope("operator"))
+        app.execute(
+            "insert into public.ai_model_deployments (id, workspace_id, model_id, lifecycle_id, deployment_name, "
+            "environment, deployment_type, status, rollout_phase, traffic_percentage, cutover_revision, ended_at, "
+            "deadline_at) values (%s, %s, %s, %s, 'd', 'production', 'direct', 'healthy', 'succeeded', 100, 1, now(), "
+            "now())",
+            (
+                one,
+                ours.workspace,
+                ours.rows["public.ai_models"]["id"],
+                ours.rows["public.ai_model_lifecycle"]["id"],
+            ),
+        )
+        begun = app.execute(
+            "select status, rollout_phase, traffic_percentage::int, cutover_revision, ended_at, created_by "
+            "from public.ai_model_deployments where id = %s",
+            (one,),
+        ).fetchone()
+        assert begun == ("deploying", "pending", 0, None, None, ours.member)
+        refused = (
+            "status = 'healthy', rollout_phase = 'succeeded'",
+            "rollout_phase = 'promoting'",
+            "rollout_phase = 'progressing'",
+            "traffic_percentage = 100",
+            "cutover_revision = 1",
+            "environment = 'staging'",
+            "revived_for = id",
+            "previous_deployment_id = id",
+            "created_by = null",
+        )
+        for role in ("operator", "admin"):
+            for change in refused:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege), app.transaction():
+                    become(app, ours.scope(cast(Role, role)))
+                    update(app, one, change)
+        # The way of a deployment: what the controller does, and what people may do in between.
+        for role, change in (
+            ("system", "status = 'healthy', rollout_phase = 'succeeded', traffic_percentage = 100"),
+            ("operator", "rollout_phase = 'promoting', target_traffic_percentage = 50, cutover_revision = null"),
+            ("system", "rollout_phase = 'succeeded', traffic_percentage = 50"),
+            ("operator", "rollout_phase = 'aborting'"),
+            ("operator", "rollout_phase = 'succeeded'"),
+            ("operator", "ending_status = 'retired', draining_since = now()"),
+            ("system", "status = 'rolled_back', rollout_phase = 'aborted', ended_at = now()"),
+            ("operator", "status = 'deploying', rollout_phase = 'pending', traffic_percentage = 0, ended_at = null"),
+            ("operator", "status = 'rolled_back', rollout_phase = 'aborted', ended_at = now()"),
+        ):
+            become(app, ours.scope(cast(Role, role)))
+            update(app, one, change)
+
+
+def update(app: psycopg.Connection, deployment: UUID, change: str) -> None:
+    statement = f"update public.ai_model_deployments set {change} where id = %s"
+    assert app.execute(cast(LiteralString, statement), (deployment,)).rowcount == 1
+
+
+def test_what_was_deployed_cannot_be_deleted(world: World, app: psycopg.Connection) -> None:
+    for table in ("public.ai_models", "public.ai_model_lifecycle"):
+        with pytest.raises(psycopg.errors.ForeignKeyViolation), app.transaction():
+            become(app, world.ours.scope("admin"))
+            app.execute(
+                sql.SQL("delete from {} where id = %s").format(table_name(table)), (world.ours.rows[table]["id"],)
+            )
+
+
+def test_the_entries_of_a_model_have_an_index(world: World, owner: psycopg.Connection) -> None:
+    with owner.transaction(force_rollback=True):
+        owner.execute("set local enable_seqscan = off")
+        plan = owner.execute(
+            "explain (costs off) select 1 from trimtab.routing_entries where kind in ('route', 'deployment') "
+            "and body is not null and body ->> 'model_id' = 'x'"
+        ).fetchall()
+    assert "routing_entries_model" in str(plan)
+
+
+def test_nobody_tells_of_a_version_in_another_name(world: World, app: psycopg.Connection) -> None:
+    ours = world.ours
+    step = (
+        "insert into trimtab.lifecycle_events (id, workspace_id, lifecycle_id, actor_id, actor_name, event) "
+        "values (%s, %s, %s, %s, %s, 'approved')"
+    )
+    event = (
+        "insert into trimtab.events (id, workspace_id, at, name, subject_type, subject_id, data) "
+        "values (%s, %s, now(), 'deployment.created', 'deployment', %s, %s)"
+    )
+    lifecycle = ours.rows["public.ai_model_lifecycle"]["id"]
+    for member, actor, name in (
+        (ours.member, uuid4(), ours.member_name),
+        (ours.member, ours.member, "somebody"),
+        (ours.member, None, "trimtab"),
+        (None, None, "trimtab"),
+        (None, ours.member, ours.member_name),
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), app.transaction():
+            become(app, Scope("admin", ours.workspace, member))
+            app.execute(step, (uuid4(), ours.workspace, lifecycle, actor, name))
+        if (member, name) != (ours.member, ours.member_name):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), app.transaction():
+                become(app, Scope("admin", ours.workspace, member))
+                app.execute(event, (uuid4(), ours.workspace, uuid4(), Jsonb({"by": name})))
+    with app.transaction(force_rollback=True):
+        become(app, ours.scope("operator"))
+        app.execute(event, (uuid4(), ours.workspace, uuid4(), Jsonb({"by": ours.member_name})))
+
+
+def test_nobody_decides_without_being_a_member(world: World, app: psycopg.Connection) -> None:
+    """Claims without a member would be told apart from no author, so four eyes would be two."""
+    ours = world.ours
+    insert = (
+        "insert into public.ai_model_lifecycle (id, workspace_id, model_id, version_tag, approval_status, "
+        "lifecycle_stage, decided_by_name) values (%s, %s, %s, 'v3', 'approved', 'production', 'somebody')"
+    )
+    values = (version := uuid4(), ours.workspace, ours.rows["public.ai_models"]["id"])
+    for role in ("operator", "admin"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), app.transaction():
+            become(app, Scope(cast(Role, role), ours.workspace))
+            app.execute(insert, values)
+    with app.transaction(force_rollback=True):
+        become(app, ours.scope("operator"))
+        app.execute(insert, values)
+        state = "select approval_status, lifecycle_stage, decided_by, decided_by_name from public.ai_model_lifecycle"
+        assert app.execute(f"{state} where id = %s", (version,)).fetchone() == ("pending", "development", None, None)
+        for change in (
+            "approval_status = 'approved'",
+            "approval_status = 'rejected'",
+            "decided_by_name = 'somebody'",
+            "approval_conditions = '{}'",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), app.transaction():
+                become(app, Scope("admin", ours.workspace))
+                app.execute(
+                    cast(LiteralString, f"update public.ai_model_lifecycle set {change} where id = %s"), (version,)
+                )
+        become(app, ours.scope("operator"))
+        app.execute(
+            "update public.ai_model_lifecycle set approval_status = 'approved', decided_by_name = 'somebody' "
+            "where id = %s",
+            (version,),
+        )
+        decided = app.execute(f"{state} where id = %s", (version,)).fetchone()
+        assert decided == ("approved", "development", ours.member, ours.member_name)
 
 
 def test_nobody_writes_the_audit_log_in_another_name(world: World, app: psycopg.Connection) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.metering import World, api_client, make_record, make_world
 
 from trimtab.clock import system_clock
-from trimtab.db.database import Database
+from trimtab.db.database import SYSTEM, Database
 from trimtab.ids import new_id
 from trimtab.metering.record import RequestRecord, Usage, encode_record
 from trimtab.metering.shipper import Shipper
@@ -118,6 +118,25 @@ async def test_what_served_a_request(system: System) -> None:
     approval = found["approval"]
     assert (approval["approval_status"], approval["approver"], approval["comment"]) == ("approved", "ada", "fine")
     assert (approval["approver_id"], approval["evidence"]) == (str(world.member_id), {"run": 7})
+
+
+async def test_the_decision_in_force_when_a_request_came(system: System) -> None:
+    world, minute = system.world, timedelta(minutes=1)
+    async with system.database.transaction(SYSTEM) as connection:
+        for after, event, name in ((2, "rejected", "bob"), (4, "conditional", "eve")):
+            await connection.execute(
+                "insert into trimtab.lifecycle_events (id, workspace_id, lifecycle_id, at, actor_name, event, comment) "
+                "values (%s, %s, %s, %s, %s, %s, '')",
+                (new_id(), world.workspace_id, world.lifecycle_id, system.now + after * minute, name, event),
+            )
+    records = [make_record(world, system.now + after * minute) for after in (1, 3, 5)]
+    await system.serve(*records)
+    found = [(await system.get(f"/requests/{record.id}"))["approval"] for record in records]
+    assert [(one["approval_status"], one["approver"]) for one in found] == [
+        ("approved", "ada"),
+        ("rejected", "bob"),
+        ("conditional", "eve"),
+    ]
 
 
 async def test_a_request_before_the_approval_has_none(system: System) -> None:

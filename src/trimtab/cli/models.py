@@ -130,7 +130,7 @@ def delete(
     model: ModelName,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a model with its versions, once nothing of it is deployed."""
+    """Delete a model with its versions, if nothing of it was ever deployed."""
     found = session.client.models.get(model)
     confirm(f"Delete {found.name} with all its versions?", yes)
     session.client.models.delete(found.id)

@@ -22,6 +22,7 @@ from trimtab.deployments.strategies import STRATEGIES
 from trimtab.deployments.versions import Version
 from trimtab.errors import Code, TrimtabError
 from trimtab.ids import new_id
+from trimtab.registry import service as registry
 
 RESHARE_SECONDS = 60
 """How long a share that was raised in place waits for ready replicas."""
@@ -54,11 +55,13 @@ async def create(
             Code.INVALID_REQUEST, "A direct deployment moves all its traffic at once; leave out `steps`.", "steps"
         )
     version = await registry_link.version(connection, actor.workspace_id, wanted.lifecycle_id)
+    await registry.lock_model(connection, version.model_id)
+    # Again, as it is now that nobody can retire it.
+    version = await registry_link.version(connection, actor.workspace_id, wanted.lifecycle_id)
     if version.lifecycle_stage == "retired":
         raise TrimtabError(
             Code.CONFLICT, f"Version {version.version_tag} is retired and cannot be deployed.", "lifecycle_id"
         )
-    await store.lock_model(connection, version.model_id)
     snapshot = await load(connection, version.model_id)
     replicas = _replica_count(version, wanted.replicas)
     target = basis_points(wanted.traffic_percentage)
@@ -363,7 +366,7 @@ async def _locked(
     connection: Connection, deployment_id: UUID, expected_version: int | None
 ) -> tuple[Deployment, Snapshot]:
     one = await get(connection, deployment_id)
-    await store.lock_model(connection, one.model_id)
+    await registry.lock_model(connection, one.model_id)
     snapshot = await load(connection, one.model_id)
     one = snapshot.deployments.get(deployment_id) or await get(connection, deployment_id)
     if expected_version is not None and expected_version != one.version:

@@ -22,6 +22,7 @@ from trimtab.deployments.replica_spec import replica_spec
 from trimtab.deployments.snapshot import Snapshot, load
 from trimtab.deployments.strategies import STRATEGIES
 from trimtab.errors import Code, TrimtabError
+from trimtab.registry import service as registry
 from trimtab.routing.publish import Change, publish
 from trimtab.routing.records import Price
 
@@ -82,7 +83,7 @@ class Reconciler:
     async def _step(self, model_id: UUID) -> bool:
         """Carry out one plan for the model, if there is any, and publish what it changes of the routing."""
         async with self.database.transaction(SYSTEM) as connection:
-            await store.lock_model(connection, model_id)
+            await registry.lock_model(connection, model_id)
             snapshot = await load(connection, model_id)
             chosen = self._next(snapshot, model_id)
             if chosen is None:

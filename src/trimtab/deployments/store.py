@@ -35,9 +35,8 @@ select id, workspace_id, deployment_id, ordinal, kind, spec, desired, generation
     case when lost then 'its runner is gone' else reason end as reason, case when lost then null else url end as url,
     pid, restarts, cpu_percent, memory_bytes, changed_at
 from (
-    select r.*, r.kind = 'process' and r.status in ('starting', 'ready', 'unhealthy') and not exists (
-        select from trimtab.runners u where u.id = r.runner_id and u.heartbeat_at > now() - interval '15 seconds'
-    ) as lost
+    select r.*, r.kind = 'process' and r.status in ('starting', 'ready', 'unhealthy')
+        and not trimtab.runner_lives(r.runner_id) as lost
     from trimtab.replicas r where deployment_id = any(%s)
 ) seen order by deployment_id, ordinal
 """
@@ -46,13 +45,6 @@ from (
 
 class StaleError(Exception):
     """The row was changed by someone else since it was read."""
-
-
-async def lock_model(connection: Connection, model_id: UUID) -> None:
-    """Serialise changes of a model's routes until the end of the transaction."""
-    await connection.execute(
-        "select pg_advisory_xact_lock(hashtextextended('trimtab.model/' || %s::text, 0))", (model_id,)
-    )
 
 
 async def notify(connection: Connection) -> None:

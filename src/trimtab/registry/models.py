@@ -63,6 +63,7 @@ async def update_model(work: Work, row: ModelRow, given: ModelUpdate) -> ModelRo
     if not changes:
         return row
     if "name" in changes:
+        await store.lock_model(work.connection, row.id)
         live = await store.live_deployments(work.connection, work.actor.workspace_id, model_id=row.id)
         if live:
             raise TrimtabError(
@@ -86,11 +87,18 @@ async def delete_model(work: Work, row: ModelRow) -> bool:
     """Delete a model with all its versions; False when it has moved on since `row` was read.
 
     Raises:
-        TrimtabError: CONFLICT while it is deployed, or while versions of other models descend from it.
+        TrimtabError: CONFLICT where it is or was deployed, or while versions of other models descend from it.
     """
+    await store.lock_model(work.connection, row.id)
     live = await store.live_deployments(work.connection, work.actor.workspace_id, model_id=row.id)
     if live:
         raise TrimtabError(Code.CONFLICT, f"It is deployed as {', '.join(live)}; retire these first.")
+    if await store.was_deployed(work.connection, work.actor.workspace_id, row.id):
+        raise TrimtabError(
+            Code.CONFLICT,
+            f"{row.name!r} was deployed, and the log of the requests it served leads to it; "
+            "retire its versions instead of deleting it.",
+        )
     try:
         deleted = await store.delete_model(work.connection, row)
     except psycopg.errors.ForeignKeyViolation:

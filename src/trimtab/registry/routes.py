@@ -141,7 +141,7 @@ async def update(
 
 @router.delete("/models/{model}", status_code=204, tags=MODELS)
 async def delete(caller: Admin, model: ModelKey, if_match: IfMatch) -> None:
-    """Delete a model with its versions, once nothing of it is deployed."""
+    """Delete a model with its versions, if nothing of it was ever deployed."""
     async with caller.transaction() as connection:
         work = work_of(caller, connection)
         present = await models.get_model(work, model)

@@ -32,6 +32,14 @@ class VersionRow:
     prices: tuple[Price, ...]
 
 
+async def lock_model(connection: Connection, model_id: UUID) -> None:
+    """Hold off whoever else deploys, renames, retires or deletes of a model, until the end of the transaction.
+
+    What is to hold afterwards must be read after it.
+    """
+    await store.lock_model(connection, model_id)
+
+
 async def get_version(connection: Connection, workspace_id: UUID, lifecycle_id: UUID) -> VersionRow:
     """One version. Raises TrimtabError (NOT_FOUND)."""
     found = (await get_versions(connection, [lifecycle_id])).get(lifecycle_id)

@@ -125,6 +125,8 @@ where workspace_id = %(workspace_id)s and id = %(id)s and version = %(expected)s
 returning {MODEL_COLUMNS}
 """
 DELETE_MODEL = "delete from public.ai_models where workspace_id = %s and id = %s and version = %s returning true"
+LOCK_MODEL = "select pg_advisory_xact_lock(hashtextextended('trimtab.model/' || %s::text, 0))"
+WAS_DEPLOYED = "select 1 from public.ai_model_deployments where workspace_id = %s and model_id = %s limit 1"
 LIVE_DEPLOYMENTS = """
 select deployment_name from public.ai_model_deployments
 where workspace_id = %(workspace_id)s and ended_at is null
@@ -256,6 +258,16 @@ async def delete_model(connection: Connection, row: ModelRow) -> bool:
     """Delete a model with all its versions, unless it has moved on."""
     cursor = await connection.execute(DELETE_MODEL, (row.workspace_id, row.id, row.version))
     return await cursor.fetchone() is not None
+
+
+async def lock_model(connection: Connection, model_id: UUID) -> None:
+    """Wait for other changes of what is deployed of a model, and hold them off until the end of the transaction."""
+    await connection.execute(LOCK_MODEL, (model_id,))
+
+
+async def was_deployed(connection: Connection, workspace_id: UUID, model_id: UUID) -> bool:
+    """Whether a model ever had a deployment."""
+    return await (await connection.execute(WAS_DEPLOYED, (workspace_id, model_id))).fetchone() is not None
 
 
 async def live_deployments(

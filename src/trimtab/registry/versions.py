@@ -253,6 +253,7 @@ async def move(work: Work, row: LifecycleRow, stage: Stage, comment: str = "") -
     if stage == "production":
         require_approval(work, row)
     if stage == "retired":
+        await store.lock_model(work.connection, row.model_id)
         live = await store.live_deployments(work.connection, work.actor.workspace_id, lifecycle_id=row.id)
         if live:
             raise TrimtabError(Code.CONFLICT, f"It is deployed as {', '.join(live)}; retire these first.", "to_stage")

@@ -68,7 +68,7 @@ left join trimtab.members deployer on deployer.id = d.created_by
 left join lateral (
     select e.event, e.actor_id, e.actor_name, e.at, e.comment, e.evidence from trimtab.lifecycle_events e
     where e.workspace_id = r.workspace_id and e.lifecycle_id = r.lifecycle_id
-        and e.event in ('approved', 'conditional') and e.at <= r.started_at
+        and e.event in ('approved', 'conditional', 'rejected') and e.at <= r.started_at
     order by e.id desc limit 1
 ) a on true
 where r.id = %s and r.workspace_id = %s and r.started_at >= %s and r.started_at < %s

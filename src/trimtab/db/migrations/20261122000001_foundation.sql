@@ -46,6 +46,13 @@ create function trimtab.is_system() returns boolean
     return coalesce(trimtab.claims() ->> 'role' = 'system', false)
         and pg_has_role(session_user, 'trimtab_program', 'member');
 
+-- Whether triggers may take a row of `target` as it is given: from the program itself, or from the table's owner, who
+-- sets up and restores.
+create function trimtab.is_trusted(target oid) returns boolean
+    language sql stable set search_path = ''
+    return trimtab.is_system()
+        or (select pg_has_role(current_user, c.relowner, 'usage') from pg_catalog.pg_class c where c.oid = target);
+
 -- Enables and forces row level security on a table and gives it one policy per command.
 -- Each role argument is the least role that may run the command on rows inside `within`; 'system' leaves it to the
 -- program's own work (which may always do it), 'none' to nobody.

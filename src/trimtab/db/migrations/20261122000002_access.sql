@@ -33,11 +33,12 @@ create table trimtab.api_keys (
     role text not null check (role in ('viewer', 'operator', 'admin')),
     scopes text[] not null default '{control,inference}',
     created_at timestamptz not null default now(),
-    created_by uuid references trimtab.members,
+    created_by uuid,
     expires_at timestamptz,
     revoked_at timestamptz,
     -- References name the workspace too: foreign keys look past row level security.
-    foreign key (workspace_id, member_id) references trimtab.members (workspace_id, id)
+    foreign key (workspace_id, member_id) references trimtab.members (workspace_id, id),
+    foreign key (workspace_id, created_by) references trimtab.members (workspace_id, id)
 );
 create index api_keys_workspace on trimtab.api_keys (workspace_id, id);
 comment on column trimtab.api_keys.key_hash is 'SHA-256 of the key in hex; the key itself is shown once and kept nowhere.';
@@ -51,12 +52,21 @@ create table trimtab.provider_credentials (
     sealed bytea not null,
     hint text not null,
     created_at timestamptz not null default now(),
-    created_by uuid references trimtab.members,
-    unique (workspace_id, id)
+    created_by uuid,
+    unique (workspace_id, id),
+    foreign key (workspace_id, created_by) references trimtab.members (workspace_id, id)
 );
 create unique index provider_credentials_name on trimtab.provider_credentials (workspace_id, lower(name));
 comment on column trimtab.provider_credentials.sealed is 'Encrypted with the installation''s secret key, never answered.';
 select trimtab.protect('trimtab.provider_credentials', 'operator', 'operator', 'operator', 'admin');
+
+-- Whether this names the acting member: what is written of who did something is checked by it.
+create function trimtab.is_self(member uuid, member_name text) returns boolean
+    language sql stable set search_path = ''
+    return exists (
+        select from trimtab.members m
+        where m.workspace_id = trimtab.current_workspace() and m.id = trimtab.current_member()
+            and m.id = member and m.name = member_name);
 
 -- Append-only: no role has update or delete. An actor can only write their own name.
 create table trimtab.audit_log (
@@ -79,8 +89,7 @@ drop policy may_insert on trimtab.audit_log;
 create policy may_insert on trimtab.audit_log for insert to authenticated with check (
     (select trimtab.is_system())
     or ((select trimtab.has_role('viewer')) and workspace_id = (select trimtab.current_workspace())
-        and (actor_id, actor_name) = (
-            select m.id, m.name from trimtab.members m where m.id = (select trimtab.current_member()))));
+        and trimtab.is_self(actor_id, actor_name)));
 
 -- The answer given to a POST with an Idempotency-Key, sealed, so that a repeat gets the same one.
 create table trimtab.idempotency_keys (

@@ -7,11 +7,12 @@ create table public.ai_models (
     description text not null default '',
     provider text not null,
     tags jsonb not null default '{}',
-    created_by uuid references trimtab.members,
+    created_by uuid,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     version int not null default 1,
-    unique (workspace_id, id)
+    unique (workspace_id, id),
+    foreign key (workspace_id, created_by) references trimtab.members (workspace_id, id)
 );
 create unique index ai_models_name on public.ai_models (workspace_id, lower(name));
 create index ai_models_page on public.ai_models (workspace_id, id);
@@ -28,10 +29,11 @@ create table public.ai_model_prices (
     output_pico bigint not null check (output_pico >= 0),
     cache_read_pico bigint not null check (cache_read_pico >= 0),
     cache_write_pico bigint not null check (cache_write_pico >= 0),
-    created_by uuid references trimtab.members,
+    created_by uuid,
     created_at timestamptz not null default now(),
     unique (model_id, effective_from),
-    foreign key (workspace_id, model_id) references public.ai_models (workspace_id, id) on delete cascade
+    foreign key (workspace_id, model_id) references public.ai_models (workspace_id, id) on delete cascade,
+    foreign key (workspace_id, created_by) references trimtab.members (workspace_id, id)
 );
 create index ai_model_prices_workspace on public.ai_model_prices (workspace_id, model_id);
 select trimtab.protect('public.ai_model_prices', 'viewer', 'operator', 'none', 'admin');
@@ -58,7 +60,7 @@ create table public.ai_model_lifecycle (
     decided_by_name text,
     decided_at timestamptz,
     frozen_at timestamptz,
-    created_by uuid references trimtab.members,
+    created_by uuid,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     version int not null default 1,
@@ -66,7 +68,8 @@ create table public.ai_model_lifecycle (
     -- References name the workspace too: foreign keys look past row level security.
     foreign key (workspace_id, model_id) references public.ai_models (workspace_id, id) on delete cascade,
     foreign key (workspace_id, parent_lifecycle_id) references public.ai_model_lifecycle (workspace_id, id),
-    foreign key (workspace_id, credential_id) references trimtab.provider_credentials (workspace_id, id)
+    foreign key (workspace_id, credential_id) references trimtab.provider_credentials (workspace_id, id),
+    foreign key (workspace_id, created_by) references trimtab.members (workspace_id, id)
 );
 comment on column public.ai_model_lifecycle.frozen_at is 'When it was first approved; its configuration is fixed since.';
 create unique index ai_model_lifecycle_tag on public.ai_model_lifecycle (model_id, lower(version_tag));
@@ -79,13 +82,22 @@ create function trimtab.keep_version_true() returns trigger
     language plpgsql set search_path = ''
 as $$
 declare
-    by_program boolean := trimtab.is_system();
+    trusted boolean := trimtab.is_trusted(tg_relid);
+    member uuid := trimtab.current_member();
 begin
     if tg_op = 'INSERT' then
-        if not by_program and trimtab.current_member() is not null then
-            new.created_by := trimtab.current_member();
+        if not trusted then
+            -- A version without an author could be approved by its author.
+            if member is null then
+                raise insufficient_privilege using message = 'a version is registered by a member of the workspace';
+            end if;
+            new.created_by := member;
+            new.lifecycle_stage := 'development';
             new.approval_status := 'pending';
             new.approval_conditions := null;
+            new.decided_by := null;
+            new.decided_by_name := null;
+            new.decided_at := null;
             new.frozen_at := null;
         end if;
     else
@@ -99,16 +111,23 @@ begin
         then
             raise exception 'version % was approved and cannot be changed', old.version_tag using errcode = '55006';
         end if;
-        if not by_program and new.approval_status is distinct from old.approval_status then
-            new.decided_by := trimtab.current_member();
-        end if;
-        if new.approval_status in ('approved', 'conditional') and not by_program
-            and new.approval_status is distinct from old.approval_status
-            and new.created_by = trimtab.current_member()
-            and exists (select from trimtab.workspaces w
-                        where w.id = new.workspace_id and w.settings -> 'four_eyes' = 'true'::jsonb)
+        if not trusted and (
+            new.approval_status, new.approval_conditions, new.decided_by, new.decided_by_name, new.decided_at)
+            is distinct from (
+            old.approval_status, old.approval_conditions, old.decided_by, old.decided_by_name, old.decided_at)
         then
-            raise insufficient_privilege using message = 'an author cannot approve their own version';
+            if member is null then
+                raise insufficient_privilege using message = 'a version is approved by a member of the workspace';
+            end if;
+            new.decided_by := member;
+            new.decided_by_name := (
+                select m.name from trimtab.members m where m.workspace_id = new.workspace_id and m.id = member);
+            if new.approval_status in ('approved', 'conditional') and new.created_by = member
+                and exists (select from trimtab.workspaces w
+                            where w.id = new.workspace_id and w.settings -> 'four_eyes' = 'true'::jsonb)
+            then
+                raise insufficient_privilege using message = 'an author cannot approve their own version';
+            end if;
         end if;
     end if;
     if new.approval_status in ('approved', 'conditional') then
@@ -138,3 +157,5 @@ create table trimtab.lifecycle_events (
 );
 create index lifecycle_events_of on trimtab.lifecycle_events (workspace_id, lifecycle_id, id);
 select trimtab.protect('trimtab.lifecycle_events', 'viewer', 'operator', 'none', 'none');
+create policy in_their_own_name on trimtab.lifecycle_events as restrictive for insert to authenticated with check (
+    (select trimtab.is_system()) or trimtab.is_self(actor_id, actor_name));

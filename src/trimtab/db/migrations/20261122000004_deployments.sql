@@ -25,17 +25,19 @@ create table public.ai_model_deployments (
     draining_since timestamptz,
     deadline_at timestamptz not null,
     started_at timestamptz not null default now(),
-    created_by uuid references trimtab.members,
+    created_by uuid,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     ended_at timestamptz,
     version int not null default 1,
     unique (workspace_id, id),
-    -- References name the workspace too: foreign keys look past row level security.
-    foreign key (workspace_id, model_id) references public.ai_models (workspace_id, id) on delete cascade,
-    foreign key (workspace_id, lifecycle_id) references public.ai_model_lifecycle (workspace_id, id) on delete cascade,
+    -- References name the workspace too: foreign keys look past row level security. What was once deployed stays: the
+    -- request log leads here.
+    foreign key (workspace_id, model_id) references public.ai_models (workspace_id, id),
+    foreign key (workspace_id, lifecycle_id) references public.ai_model_lifecycle (workspace_id, id),
     foreign key (workspace_id, previous_deployment_id) references public.ai_model_deployments (workspace_id, id),
-    foreign key (workspace_id, revived_for) references public.ai_model_deployments (workspace_id, id)
+    foreign key (workspace_id, revived_for) references public.ai_model_deployments (workspace_id, id),
+    foreign key (workspace_id, created_by) references trimtab.members (workspace_id, id)
 );
 create index ai_model_deployments_page on public.ai_model_deployments (workspace_id, id);
 create index ai_model_deployments_route on public.ai_model_deployments (workspace_id, model_id, environment, id);
@@ -51,6 +53,59 @@ comment on column public.ai_model_deployments.started_at is
 comment on column public.ai_model_deployments.ending_status is
     'Set while it drains: what its status becomes once no gateway uses it any more.';
 select trimtab.protect('public.ai_model_deployments', 'viewer', 'operator', 'operator', 'none');
+
+-- What people do with a deployment, whichever way they reach the table: begin one, begin it anew, change its share,
+-- roll back, abort and retire. What it does on its way from there is written by the deployments controller alone.
+create function trimtab.keep_deployment_true() returns trigger
+    language plpgsql set search_path = ''
+as $$
+declare
+    begins boolean;
+begin
+    if trimtab.is_trusted(tg_relid) then
+        return new;
+    end if;
+    if tg_op = 'INSERT' then
+        new.status := 'deploying';
+        new.rollout_phase := 'pending';
+        new.traffic_percentage := 0;
+        new.previous_deployment_id := null;
+        new.revived_for := null;
+        new.cutover_revision := null;
+        new.ending_status := null;
+        new.draining_since := null;
+        new.ended_at := null;
+        new.created_by := trimtab.current_member();
+        return new;
+    end if;
+    if (new.id, new.workspace_id, new.model_id, new.lifecycle_id, new.environment, new.deployment_type,
+        new.previous_deployment_id, new.created_by, new.created_at) is distinct from (
+        old.id, old.workspace_id, old.model_id, old.lifecycle_id, old.environment, old.deployment_type,
+        old.previous_deployment_id, old.created_by, old.created_at)
+    then
+        raise insufficient_privilege using message = 'what a deployment is of cannot be changed; make another one';
+    end if;
+    begins := old.ended_at is not null and new.status = 'deploying' and new.rollout_phase = 'pending';
+    if not (
+        (new.status = old.status or begins
+            or (old.status = 'deploying' and new.status in ('rolled_back', 'retired') and new.ended_at is not null))
+        and (new.rollout_phase = old.rollout_phase or begins
+            or (old.rollout_phase = 'succeeded' and new.rollout_phase in ('promoting', 'aborting'))
+            or (old.rollout_phase = 'aborting' and new.rollout_phase = 'succeeded')
+            or (old.status = 'deploying' and new.rollout_phase = 'aborted'))
+        and (new.traffic_percentage = old.traffic_percentage or (begins and new.traffic_percentage = 0))
+        and (new.cutover_revision is null or new.cutover_revision is not distinct from old.cutover_revision)
+        and (new.revived_for is null or new.revived_for is not distinct from old.revived_for))
+    then
+        raise insufficient_privilege using message = format(
+            'only the deployments controller takes a deployment from %s/%s to %s/%s, or moves its traffic',
+            old.status, old.rollout_phase, new.status, new.rollout_phase);
+    end if;
+    return new;
+end
+$$;
+create trigger keep_deployment_true before insert or update on public.ai_model_deployments
+    for each row execute function trimtab.keep_deployment_true();
 
 -- One process or one address behind a deployment. Desired state is written by the deployments controller, the rest by
 -- the runner that owns the replica.
@@ -97,11 +152,20 @@ create table trimtab.runners (
     started_at timestamptz not null default now(),
     heartbeat_at timestamptz not null default now()
 );
-select trimtab.protect('trimtab.runners', 'viewer', 'system', 'system', 'system', 'true');
+select trimtab.protect('trimtab.runners', 'system', 'system', 'system', 'system');
+
+-- All that a workspace may know of runners: whether the one that holds a replica of its is alive.
+create function trimtab.runner_lives(runner uuid) returns boolean
+    language sql stable security definer set search_path = ''
+    return exists (
+        select from trimtab.runners u where u.id = runner and u.heartbeat_at > now() - interval '15 seconds');
+revoke execute on function trimtab.runner_lives from public;
+grant execute on function trimtab.runner_lives to authenticated;
 
 ------------------------------------------------------------------------------------------------------------------
 -- Routing: what gateways hold in memory. An entry carries the revision that last changed it, so a gateway asks for
--- `revision > mine` and has the patch.
+-- `revision > mine` and has the patch. Admins add and revoke keys; routes and deployments are published by the
+-- controller, who has judged them.
 ------------------------------------------------------------------------------------------------------------------
 
 create table trimtab.routing_head (
@@ -134,12 +198,14 @@ create table trimtab.routing_entries (
 );
 create index routing_entries_revision on trimtab.routing_entries (revision);
 create index routing_entries_workspace on trimtab.routing_entries (workspace_id);
+create index routing_entries_model on trimtab.routing_entries ((body ->> 'model_id'))
+    where kind in ('route', 'deployment') and body is not null;
 comment on column trimtab.routing_entries.body is 'Null marks an entry that is gone; gateways must hear of that too.';
-select trimtab.protect('trimtab.routing_entries', 'operator', 'operator', 'operator', 'system');
-create policy only_admins_add_keys on trimtab.routing_entries as restrictive for insert to authenticated with check (
-    kind <> 'api_key' or (select trimtab.has_role('admin')) or (select trimtab.is_system()));
-create policy only_admins_change_keys on trimtab.routing_entries as restrictive for update to authenticated using (
-    kind <> 'api_key' or (select trimtab.has_role('admin')) or (select trimtab.is_system()));
+select trimtab.protect('trimtab.routing_entries', 'operator', 'admin', 'admin', 'system');
+create policy people_add_keys_alone on trimtab.routing_entries as restrictive for insert to authenticated with check (
+    kind = 'api_key' or (select trimtab.is_system()));
+create policy people_change_keys_alone on trimtab.routing_entries as restrictive for update to authenticated using (
+    kind = 'api_key' or (select trimtab.is_system()));
 
 -- The next revision, as the last step of the change that needs it. The row lock on the head is held until commit, so
 -- revisions become visible in their order and `revision > mine` misses nothing.
@@ -150,8 +216,8 @@ declare
     next_one bigint;
 begin
     if not (trimtab.is_system()
-            or (trimtab.has_role('operator') and of_workspace = trimtab.current_workspace())) then
-        raise insufficient_privilege using message = 'routing is changed by operators of the workspace';
+            or (trimtab.has_role('admin') and of_workspace = trimtab.current_workspace())) then
+        raise insufficient_privilege using message = 'routing is changed by the program and by admins of the workspace';
     end if;
     update trimtab.routing_head set revision = revision + 1 returning revision into next_one;
     insert into trimtab.routing_revisions (revision, workspace_id, reason, actor_id)
@@ -177,7 +243,7 @@ create table trimtab.gateway_instances (
 );
 comment on column trimtab.gateway_instances.activity is
     'deployment id -> {"in_flight": n, "last_request_at": RFC 3339} for deployments used since the last minutes.';
-select trimtab.protect('trimtab.gateway_instances', 'viewer', 'system', 'system', 'system', 'true');
+select trimtab.protect('trimtab.gateway_instances', 'system', 'system', 'system', 'system');
 
 -- What happened, in order, for live views and for the story of one object.
 create table trimtab.events (
@@ -193,4 +259,6 @@ create table trimtab.events (
 create index events_workspace on trimtab.events (workspace_id, id);
 create index events_subject on trimtab.events (workspace_id, subject_id, id);
 select trimtab.protect('trimtab.events', 'viewer', 'operator', 'none', 'none');
+create policy in_their_own_name on trimtab.events as restrictive for insert to authenticated with check (
+    (select trimtab.is_system()) or not data ? 'by' or trimtab.is_self(trimtab.current_member(), data ->> 'by'));
 insert into trimtab.partitioned_tables values ('trimtab.events', 3, 90);

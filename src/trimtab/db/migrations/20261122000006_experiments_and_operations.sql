@@ -12,12 +12,13 @@ create table public.ai_ab_tests (
         check (statistical_significance_threshold > 0 and statistical_significance_threshold < 1),
     test_criteria jsonb not null default '{}',
     success_metrics jsonb not null default '{}',
-    created_by uuid references trimtab.members,
+    created_by uuid,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     version int not null default 1,
     foreign key (workspace_id, model_a_deployment_id) references public.ai_model_deployments (workspace_id, id),
-    foreign key (workspace_id, model_b_deployment_id) references public.ai_model_deployments (workspace_id, id)
+    foreign key (workspace_id, model_b_deployment_id) references public.ai_model_deployments (workspace_id, id),
+    foreign key (workspace_id, created_by) references trimtab.members (workspace_id, id)
 );
 create index ai_ab_tests_page on public.ai_ab_tests (workspace_id, id);
 select trimtab.protect('public.ai_ab_tests', 'viewer', 'operator', 'operator', 'none');
@@ -45,11 +46,12 @@ create table public.ai_fine_tuning_jobs (
         ('queued', 'running', 'paused', 'completed', 'failed', 'cancelled')),
     progress_percentage numeric(5, 2) not null default 0 check (progress_percentage between 0 and 100),
     hyperparameters jsonb not null default '{}',
-    created_by uuid references trimtab.members,
+    created_by uuid,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     version int not null default 1,
-    foreign key (workspace_id, base_model_id) references public.ai_models (workspace_id, id) on delete cascade
+    foreign key (workspace_id, base_model_id) references public.ai_models (workspace_id, id) on delete cascade,
+    foreign key (workspace_id, created_by) references trimtab.members (workspace_id, id)
 );
 create index ai_fine_tuning_jobs_page on public.ai_fine_tuning_jobs (workspace_id, id);
 select trimtab.protect('public.ai_fine_tuning_jobs', 'viewer', 'operator', 'operator', 'none');
