@@ -61,8 +61,10 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(database: Database, data_dir: Path, clock: Clock = system_clock) -> AsyncIterator[Api]:
+async def running_api(
+    database: Database, data_dir: Path, clock: Clock = system_clock, sealer: Sealer | None = None
+) -> AsyncIterator[Api]:
     """The control API on `database`."""
-    sealer = Sealer(Fernet.generate_key().decode())
+    sealer = sealer or Sealer(Fernet.generate_key().decode())
     services = Services(database, Settings(data_dir), sealer, clock, uuid4())
     yield Api(services, create_app(services))

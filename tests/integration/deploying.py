@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from trimtab.deployments.runtimes.external import External
 from trimtab.deployments.runtimes.machine import Devices, Machine
 from trimtab.deployments.runtimes.process import ProcessRuntime
 from trimtab.deployments.step import Reconciler
+from trimtab.sealing import Sealer
 
 T = TypeVar("T")
 
@@ -162,19 +164,24 @@ class World:
         return dict(map(tuple, route["arms"])) if route else {}
 
     async def gateway(
-        self, revision: int = 0, lease: float = 3600, identifier: UUID | None = None, **uses: Any
+        self,
+        revision: int = 0,
+        lease: float = 3600,
+        identifier: UUID | None = None,
+        hostname: str | None = None,
+        **uses: Any,
     ) -> UUID:
-        """A gateway worker that serves `revision`; `uses` by deployment id."""
+        """A gateway worker, of this machine where no other is named, that serves `revision`; `uses` by deployment."""
         identifier = identifier or uuid4()
         now = system_clock()
         async with self.database.transaction(SYSTEM) as connection:
             await connection.execute(
                 "insert into trimtab.gateway_instances "
                 "(id, hostname, pid, program_version, revision, lease_until, activity) "
-                "values (%s, 'h', 1, '0', %s, %s, %s) "
+                "values (%s, %s, 1, '0', %s, %s, %s) "
                 "on conflict (id) do update set revision = excluded.revision, lease_until = excluded.lease_until, "
                 "activity = excluded.activity",
-                (identifier, revision, now + timedelta(seconds=lease), Jsonb(uses)),
+                (identifier, hostname or socket.gethostname(), revision, now + timedelta(seconds=lease), Jsonb(uses)),
             )
             await connection.execute("select pg_notify('trimtab_deployments', '')")
         return identifier
@@ -188,11 +195,11 @@ class World:
 
 
 @asynccontextmanager
-async def make_world(database: Database, data_dir: Path) -> AsyncIterator[World]:
-    """A world without background work."""
+async def make_world(database: Database, data_dir: Path, sealer: Sealer | None = None) -> AsyncIterator[World]:
+    """A world without background work; `sealer` is the one of its secrets, one of its own where none is given."""
     async with database.transaction(SYSTEM) as connection:
         await connection.execute("select trimtab.ensure_partition('trimtab.events', %s)", (system_clock().date(),))
-    async with running_api(database, data_dir) as api:
+    async with running_api(database, data_dir, sealer=sealer) as api:
         key = await api.member("olga", "admin")
         async with api.client(key) as http:
             yield World(database, api, http, data_dir, Reconciler(database, system_clock))
@@ -236,6 +243,6 @@ async def make_runner(world: World, machine: Machine | None = None) -> AsyncIter
             "external": External(session),
             "process": ProcessRuntime(world.data_dir, session, machine, Devices(machine)),
         }
-        runner = Runner(uuid4(), world.database, machine, runtimes)
+        runner = Runner(uuid4(), world.database, machine, runtimes, world.data_dir)
         await runner.register()
         yield runner

@@ -385,3 +385,38 @@ async def test_a_missing_version_holds_up_its_own_model_only(
         assert any(a["model_id"] in message and "missing" in message for message in caplog.messages)
         b = await world.deploy(await world.version("v2", {"endpoint": one.url}))
         await world.until(b, "healthy", phase="succeeded")
+
+
+async def test_processes_are_refused_where_gateways_cannot_reach_them(world: World) -> None:
+    async with make_runner(world):
+        process, external = await world.version("v1", SERVE), await world.version("v2", {"endpoint": "http://a/v1"})
+        await world.gateway(hostname="elsewhere", lease=-1)
+        await world.gateway()
+        one = await world.deploy(process)
+        await world.act(one, "abort")
+        await world.gateway(hostname="elsewhere")
+        problem = await refused(world, 409, "conflict", lifecycle_id=process["id"], environment="staging")
+        assert problem["gateway_hosts"] == sorted({"elsewhere", *problem["runner_hosts"]})
+        assert "on one machine" in problem["detail"]
+        assert (await world.act(one, "retry", 409))["field"] == "lifecycle_id"
+        await world.deploy(external)
+
+
+async def test_a_reduced_approval_keeps_the_share_and_lets_it_not_grow(world: World) -> None:
+    async with upstream() as one, make_runner(world) as runner, background(world, runner):
+        await world.until(await world.deploy(await world.version("v1", {"endpoint": one.url})), "healthy")
+        version = await world.version("v2", {"endpoint": one.url}, approve=False)
+        path = f"/api/v1/lifecycles/{version['id']}/approve"
+        for most in (40, 10):
+            answer = await world.http.post(path, json={"conditions": {"max_traffic_percentage": most}})
+            assert answer.status_code == 200, answer.text
+            if most == 40:
+                b = await world.deploy(version, traffic_percentage=30)
+                await world.until(b, "healthy", phase="succeeded")
+        assert (await world.arms("bot"))[b["id"]] == 3_000
+        path = f"/api/v1/deployments/{b['id']}"
+        answer = await world.http.patch(path, json={"traffic_percentage": 31})
+        assert answer.json()["code"] == "approval_limit"
+        assert (await world.http.patch(path, json={"traffic_percentage": 10})).status_code == 200
+        await world.until(b, "healthy", phase="succeeded")
+        assert (await world.arms("bot"))[b["id"]] == 1_000

@@ -8,8 +8,10 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.integration.deploying import (
@@ -23,6 +25,7 @@ from tests.integration.deploying import (
 )
 from tests.waiting import is_gone
 
+from trimtab.clock import system_clock
 from trimtab.db.database import SYSTEM, Database
 from trimtab.db.embedded import Urls
 from trimtab.deployments.logs import tail
@@ -248,3 +251,40 @@ async def test_a_replica_with_more_memory_than_allowed_fails(world: World) -> No
         version = await world.version("v1", config, resource_allocation={"memory_mb": 100})
         one = await world.until(await world.deploy(version), "failed")
         assert "MemoryError" in one["status_reason"]
+
+
+async def test_logs_of_replicas_that_stopped_long_ago_are_deleted(world: World) -> None:
+    long_ago = system_clock() - timedelta(days=8)
+    async with make_runner(world) as runner, background(world, runner):
+        runs, ended, lately = [
+            await world.until(
+                await world.deploy(await world.version(tag, SERVE), "staging", traffic_percentage=0), "healthy"
+            )
+            for tag in ("v1", "v2", "v3")
+        ]
+        for one in (ended, lately):
+            await world.act(one, "retire", force="true")
+
+        async def stopped() -> bool:
+            rows = await world.replicas(ended) + await world.replicas(lately)
+            return all(row["status"] == "stopped" for row in rows)
+
+        await eventually(stopped, "both stopped")
+    directory = world.data_dir / "logs" / "replicas"
+    unknown = directory / f"{uuid4()}.log.1"
+    unknown.write_text("of a replica that there is no more")
+    (directory / "notes.log").write_text("of somebody else")
+    for path in directory.iterdir():
+        os.utime(path, (long_ago.timestamp(), long_ago.timestamp()))
+    ids = {
+        name: (await world.replicas(one))[0]["id"]
+        for name, one in (("runs", runs), ("ended", ended), ("lately", lately))
+    }
+    async with world.database.transaction(SYSTEM) as connection:
+        await connection.execute(
+            "update trimtab.replicas set changed_at = %s where id = any(%s)", (long_ago, [ids["runs"], ids["ended"]])
+        )
+    async with make_runner(world) as runner:
+        await runner.run_once()
+        await runner.close()
+    assert {path.name for path in directory.iterdir()} == {f"{ids['runs']}.log", f"{ids['lately']}.log", "notes.log"}

@@ -19,10 +19,12 @@ class Capacity:
     Parameters:
         runners: the machines; empty where none is known.
         held_memory_mb: what running replicas were promised of their memory.
+        gateway_hosts: names of the machines whose gateways live.
     """
 
     runners: Sequence[Runner]
     held_memory_mb: int
+    gateway_hosts: Sequence[str] = ()
 
 
 def check_approval(version: Version, environment: str, weight: int, now: datetime) -> None:
@@ -64,6 +66,26 @@ def check_approval(version: Version, environment: str, weight: int, now: datetim
             "traffic_percentage",
             {**extra, "max_traffic_percentage": most, "traffic_percentage": weight / 100},
         )
+
+
+def check_reach(capacity: Capacity) -> None:
+    """Refuse processes that a gateway could not reach: they listen on the loopback address of their runner's machine.
+
+    Raises:
+        TrimtabError: CONFLICT with the names of the machines.
+    """
+    runners = sorted({runner.hostname for runner in capacity.runners})
+    gateways = sorted(set(capacity.gateway_hosts))
+    if not runners or not gateways or len({*runners, *gateways}) == 1:
+        return
+    raise TrimtabError(
+        Code.CONFLICT,
+        "A model that Trimtab runs itself is reached from its own machine only, and gateways run on "
+        f"{', '.join(gateways)} with runners on {', '.join(runners)}. Run both on one machine, or start the model "
+        "server yourself and register a version with its `endpoint`.",
+        "lifecycle_id",
+        {"gateway_hosts": gateways, "runner_hosts": runners},
+    )
 
 
 def check_resources(resources: dict[str, Any], replicas: int, capacity: Capacity) -> None:

@@ -29,6 +29,13 @@ MAX_RESTARTS = 5
 class Approval:
     """What a version's approval says.
 
+    It is asked for whenever a share of production would begin or grow, and again just before the traffic moves. What
+    serves already is not moved by it: when a conditional approval is reduced below the share that its version has, the
+    version keeps that share (somebody else would have to take the rest, and who is a decision of its own) until the
+    share is changed, by `PATCH` of the deployment, a rollback or another deployment; it cannot grow meanwhile. An
+    approval that has expired or was withdrawn is acted on at once, by the gateways: they refuse the version in
+    production.
+
     Parameters:
         status: pending, approved, rejected or conditional.
         max_weight: of a conditional approval, in basis points.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ import psycopg
 from trimtab.clock import Clock, monotonic, system_clock
 from trimtab.db.database import SYSTEM, Database
 from trimtab.db.wakeups import wake_ups
-from trimtab.deployments import runner_store
+from trimtab.deployments import logs, runner_store
 from trimtab.deployments.keeper import Keeper, Report
 from trimtab.deployments.records import Replica
 from trimtab.deployments.runtimes import Runtime, Usage
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 EVERY = 2.0
 SAMPLE_SECONDS = 5.0
+TIDY_SECONDS = 3600.0
 
 
 @dataclass(slots=True)
@@ -47,17 +49,20 @@ class Runner:
 
     Parameters:
         identifier: stays over restarts. runtimes: kind of replica -> how to run it.
+        data_dir: where the logs of replicas are.
     """
 
     identifier: UUID
     database: Database
     machine: Machine
     runtimes: Mapping[str, Runtime]
+    data_dir: Path
     clock: Clock = system_clock
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     _keepers: dict[UUID, Keeper] = field(default_factory=dict)
     _written: dict[UUID, Report] = field(default_factory=dict)
     _sampled: float = 0.0
+    _tidied: float = -math.inf
 
     async def register(self) -> None:
         """Make this runner known."""
@@ -82,6 +87,9 @@ class Runner:
                 await runner_store.no_room(connection, left, why)
         gone = self._compare({row.id: row for row in rows})
         await self._write(gone)
+        if monotonic() - self._tidied >= TIDY_SECONDS:
+            self._tidied = monotonic()
+            await self._delete_old_logs()
 
     async def close(self) -> None:
         """Stop everything and give the replicas back."""
@@ -154,6 +162,20 @@ class Runner:
                 await notify(connection)
         self._written.update(said)
 
+    async def _delete_old_logs(self) -> None:
+        """Delete the logs of replicas that stopped long ago, and of those that there are no more."""
+        since = self.clock() - logs.KEPT
+        candidates = logs.untouched(self.data_dir, since)
+        if not candidates:
+            return
+        async with self.database.transaction(SYSTEM) as connection:
+            kept = await runner_store.still_logged(connection, candidates, since)
+        for identifier in candidates - kept:
+            try:
+                logs.delete(self.data_dir, identifier)
+            except OSError as error:
+                log.warning("the log of replica %s stays: %s", identifier, error)
+
 
 def run(context: PartContext) -> int:
     """The entry of the part. Returns the exit status."""
@@ -175,7 +197,7 @@ async def _serve(context: PartContext) -> int:
             "external": External(session),
             "process": ProcessRuntime(context.data_dir, session, machine, devices),
         }
-        runner = Runner(identity(context.data_dir), database, machine, runtimes)
+        runner = Runner(identity(context.data_dir), database, machine, runtimes, context.data_dir)
         work = asyncio.create_task(_work(runner, context))
         ended = asyncio.create_task(stop.wait())
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -113,6 +113,16 @@ async def no_room(connection: Connection, ids: Sequence[UUID], reason: str) -> N
     await connection.execute(
         "update trimtab.replicas set reason = %s where id = any(%s) and reason <> %s", (reason, list(ids), reason)
     )
+
+
+async def still_logged(connection: Connection, ids: Collection[UUID], since: datetime) -> set[UUID]:
+    """Those of replicas that run or shall run, or have stopped after `since`."""
+    cursor = await connection.execute(
+        "select id from trimtab.replicas where id = any(%s) "
+        "and (desired = 'running' or status <> 'stopped' or changed_at > %s)",
+        (list(ids), since),
+    )
+    return {row[0] async for row in cursor}
 
 
 async def leave(connection: Connection, runner_id: UUID) -> None:

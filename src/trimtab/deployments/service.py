@@ -12,7 +12,7 @@ from trimtab.access.principal import Principal
 from trimtab.db.database import Connection
 from trimtab.db.events import emit
 from trimtab.deployments import registry_link, shares, store
-from trimtab.deployments.admission import Capacity, check_approval, check_resources
+from trimtab.deployments.admission import Capacity, check_approval, check_reach, check_resources
 from trimtab.deployments.records import Deployment, basis_points
 from trimtab.deployments.replica_spec import DEADLINES, kind_of, progress_deadline
 from trimtab.deployments.schemas import DeploymentCreate, DeploymentUpdate
@@ -30,7 +30,11 @@ RESHARE_SECONDS = 60
 
 async def capacity(connection: Connection) -> Capacity:
     """What there is to run processes on, over all workspaces; the connection is one of `system`."""
-    return Capacity(await store.runners(connection), await store.held_memory_mb(connection))
+    return Capacity(
+        await store.runners(connection),
+        await store.held_memory_mb(connection),
+        await store.gateway_hosts(connection),
+    )
 
 
 async def create(
@@ -40,7 +44,7 @@ async def create(
 
     Raises:
         TrimtabError: NOT_FOUND, INVALID_REQUEST, VERSION_NOT_APPROVED, APPROVAL_LIMIT, RESOURCES_EXCEEDED, or
-            CONFLICT while a rollback runs on the route.
+            CONFLICT while a rollback runs on the route, or where gateways could not reach a process.
     """
     if wanted.deployment_type not in STRATEGIES:
         raise TrimtabError(
@@ -68,7 +72,7 @@ async def create(
     identifier = new_id()
     _check_start(snapshot, version, wanted.environment, identifier, target, now)
     await registry_link.check_environment(connection, actor, version, wanted.environment, lambda: now)
-    check_resources(version.resource_allocation if kind_of(version) == "process" else {}, replicas, room)
+    _check_room(version, replicas, room)
     seconds = wanted.progress_deadline_seconds or DEADLINES[kind_of(version)]
     one = await store.insert(
         connection,
@@ -126,7 +130,8 @@ async def update(
     changes: dict[str, Any] = {}
     if wanted.replicas is not None and wanted.replicas != one.replicas:
         changes["replicas"] = _replica_count(version, wanted.replicas)
-        check_resources(version.resource_allocation, max(wanted.replicas - one.replicas, 0), room)
+        if wanted.replicas > one.replicas:
+            _check_room(version, wanted.replicas - one.replicas, room)
     if wanted.traffic_percentage is not None and wanted.traffic_percentage != one.traffic_percentage:
         target = basis_points(wanted.traffic_percentage)
         after = shares.take(_route_shares(snapshot, one), one.id, target)
@@ -231,7 +236,7 @@ async def retry(
         raise _conflict(one, "only a failed, aborted or rolled back deployment can be tried again")
     version = await registry_link.version(connection, one.workspace_id, one.lifecycle_id)
     _check_start(snapshot, version, one.environment, one.id, one.target, now)
-    check_resources(version.resource_allocation if kind_of(version) == "process" else {}, one.replicas, room)
+    _check_room(version, one.replicas, room)
     changes = {
         "status": "deploying",
         "rollout_phase": "pending",
@@ -322,6 +327,12 @@ def _check_start(
                 raise _conflict(one, "it is being rolled back; wait for that, or abort it, before deploying there")
     weight = shares.take({one.id: one.weight for one in route}, identifier, target)[identifier]
     check_approval(version, environment, weight, now)
+
+
+def _check_room(version: Version, replicas: int, room: Capacity) -> None:
+    if kind_of(version) == "process":
+        check_reach(room)
+        check_resources(version.resource_allocation, replicas, room)
 
 
 def _check_shares(snapshot: Snapshot, one: Deployment, after: Mapping[UUID, int], now: datetime) -> None:

@@ -200,6 +200,14 @@ async def gateways(connection: Connection) -> tuple[Gateway, ...]:
     return tuple(Gateway(row[0], row[1], row[2], _uses(row[3])) for row in rows)
 
 
+async def gateway_hosts(connection: Connection) -> list[str]:
+    """The machines that have a gateway which is alive."""
+    cursor = await connection.execute(
+        "select distinct hostname from trimtab.gateway_instances where lease_until > now() order by hostname"
+    )
+    return [row[0] async for row in cursor]
+
+
 async def runners(connection: Connection) -> list[Runner]:
     """The machines that can run replicas: those whose runner is alive."""
     query = (
