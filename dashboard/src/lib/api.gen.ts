@@ -592,7 +592,7 @@ export interface paths {
         post?: never;
         /**
          * Delete
-         * @description Delete a model with its versions, once nothing of it is deployed.
+         * @description Delete a model with its versions, if nothing of it was ever deployed.
          */
         delete: operations["models_delete"];
         options?: never;
@@ -2033,7 +2033,7 @@ export interface components {
         };
         /**
          * RequestApproval
-         * @description By whom, and on which evidence, the version was approved that served a request.
+         * @description The decision on the version that was in force when a request came: by whom, on which evidence.
          */
         RequestApproval: {
             /** Approval Status */

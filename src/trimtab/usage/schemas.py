@@ -95,7 +95,7 @@ class RequestSummary(BaseModel):
 
 
 class RequestApproval(BaseModel):
-    """By whom, and on which evidence, the version was approved that served a request."""
+    """The decision on the version that was in force when a request came: by whom, on which evidence."""
 
     approval_status: str
     approver_id: UUID | None
