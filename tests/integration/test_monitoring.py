@@ -75,7 +75,7 @@ async def system(database: Database, tmp_path: Path) -> AsyncIterator[System]:
 
 def percentile(values: list[float], fraction: float) -> float:
     ordered = sorted(values)
-    return ordered[math.floor(fraction * (len(ordered) - 1))]
+    return ordered[math.ceil(fraction * len(ordered) * (1 - 1e-12)) - 1]
 
 
 @pytest.mark.parametrize("compacted", ["never", "fully", "partly"])

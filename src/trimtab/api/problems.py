@@ -19,6 +19,9 @@ from trimtab.errors import Code, TrimtabError
 
 log = logging.getLogger(__name__)
 
+SAID = 5
+"""How many fields at fault a detail tells of; the member `errors` has all."""
+
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "trimtab.request_id"
 """Where the ASGI scope keeps the id of its request."""
@@ -121,10 +124,11 @@ def of_validation(problems: Sequence[Any], media_type: str = "application/json")
     if len(found) == 1:
         said = f"`{first.field}`: {first.detail}" if first.field else first.detail
         return TrimtabError(Code.INVALID_REQUEST, said, first.field, {"errors": listed})
-    names = ", ".join(f"`{entry.field}`" for entry in found if entry.field)
+    said = "; ".join(f"`{entry.field}`: {entry.detail}" if entry.field else entry.detail for entry in found[:SAID])
+    more = f" ({len(found) - SAID} more in `errors`)" if len(found) > SAID else ""
     return TrimtabError(
         Code.INVALID_REQUEST,
-        f"{len(found)} fields are not valid: {names}. `errors` says for each what is wrong.",
+        f"{len(found)} fields are not valid: {said}{more}",
         first.field,
         {"errors": listed},
     )

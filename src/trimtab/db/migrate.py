@@ -10,6 +10,7 @@ from importlib.resources import files
 import psycopg
 from psycopg import sql
 
+from trimtab.db.database import SYSTEM
 from trimtab.errors import Code, TrimtabError
 
 LOCK = 0x7472_696D_7461_62  # "trimtab", so that no other program's advisory lock is met by chance
@@ -46,7 +47,8 @@ def migrate(owner_url: str, app_role: str | None = None, migrations: Sequence[Mi
         The versions applied now.
 
     Raises:
-        TrimtabError: DATABASE_NEWER when the database holds a migration that this program does not know,
+        TrimtabError: FORBIDDEN when the role may not be admitted,
+            DATABASE_NEWER when the database holds a migration that this program does not know,
             MIGRATION_FAILED when one fails (it is rolled back whole), DATABASE_UNAVAILABLE.
     """
     known = list(load_migrations() if migrations is None else migrations)
@@ -59,10 +61,30 @@ def migrate(owner_url: str, app_role: str | None = None, migrations: Sequence[Mi
             if app_role is not None:
                 _admit(connection, app_role)
     except psycopg.OperationalError as error:
-        raise TrimtabError(
-            Code.DATABASE_UNAVAILABLE, f"The database cannot be reached for migration: {str(error).strip()}"
-        ) from error
+        raise _unavailable(error) from error
     return done
+
+
+def is_migrated(url: str) -> bool:
+    """Whether the database has the whole schema of this program; `url` may be of the owner or of the application.
+
+    Raises:
+        TrimtabError: DATABASE_NEWER, DATABASE_UNAVAILABLE.
+    """
+    known = load_migrations()
+    try:
+        with psycopg.connect(url) as connection:
+            # Only the claims: an owner need not be able to become `authenticated`.
+            connection.execute("select set_config('request.jwt.claims', %s, true)", (SYSTEM.claims(),))
+            applied = _applied(connection)
+    except psycopg.OperationalError as error:
+        raise _unavailable(error) from error
+    _refuse_newer(applied, known)
+    return applied == {migration.version for migration in known}
+
+
+def _unavailable(error: psycopg.Error) -> TrimtabError:
+    return TrimtabError(Code.DATABASE_UNAVAILABLE, f"The database cannot be reached: {str(error).strip()}")
 
 
 def _apply(connection: psycopg.Connection, migration: Migration, known: Sequence[Migration]) -> bool:
@@ -89,7 +111,8 @@ def _apply(connection: psycopg.Connection, migration: Migration, known: Sequence
     except psycopg.Error as error:
         raise TrimtabError(
             Code.MIGRATION_FAILED,
-            f"Migration {migration.version}_{migration.name} failed and was rolled back: {str(error).strip()}",
+            f"Migration {migration.version}_{migration.name} failed and was rolled back: {str(error).strip()}. "
+            "Nothing of it is in the database; mend the cause and start again, it goes on from there.",
         ) from error
 
 
@@ -111,6 +134,23 @@ def _refuse_newer(applied: set[str], known: Sequence[Migration]) -> None:
 
 
 def _admit(connection: psycopg.Connection, app_role: str) -> None:
-    with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
-        connection.execute(sql.SQL("grant authenticated, trimtab_program to {}").format(sql.Identifier(app_role)))
+    """Let the program's login role act as `authenticated`; roles belong to the whole server, so another database on it
+    may have made them, and then its owner grants them."""
+    groups = (
+        "select bool_and(pg_has_role(%s, name, 'member')) from unnest(array['authenticated', 'trimtab_program']) name"
+    )
+    try:
+        with connection.transaction():
+            connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
+            row = connection.execute(groups, (app_role,)).fetchone()
+            if row is None or not row[0]:
+                grant = sql.SQL("grant authenticated, trimtab_program to {}")
+                connection.execute(grant.format(sql.Identifier(app_role)))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise TrimtabError(
+            Code.FORBIDDEN,
+            f"The database role {app_role!r} must be a member of `authenticated` and `trimtab_program`, and this one "
+            f"may not grant that ({str(error).strip()}). Have an administrator of the server run: "
+            f"grant authenticated, trimtab_program to {app_role} with admin option",
+            field="database_url",
+        ) from None

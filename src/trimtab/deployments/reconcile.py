@@ -324,19 +324,20 @@ def scale(view: View, now: datetime) -> Plan | None:
 
 
 def watch_health(view: View, now: datetime) -> Plan | None:
-    """Healthy as long as every replica that ever came up is ready."""
+    """Healthy as long as every replica that ever came up is ready and production may still serve the version."""
     one = view.deployment
     if one.status not in SERVING or one.rollout_phase != "succeeded":
         return None
     ready = sum(replica.status == "ready" for replica in view.wanted)
     starting_first = sum(replica.status in ("pending", "starting") and not replica.restarts for replica in view.wanted)
     address = next((replica.url for replica in view.wanted if replica.status == "ready"), None)
-    if ready and ready + starting_first == len(view.wanted):
+    withdrawn = view.approvals[one.id].refusal(0, now) if one.environment == "production" and one.weight else None
+    if withdrawn is None and ready and ready + starting_first == len(view.wanted):
         if one.status == "healthy" and one.endpoint_url == address:
             return None
         event = "deployment.healthy" if one.status == "unhealthy" else "deployment.updated"
         return Plan("healthy", "succeeded", "", fields={"endpoint_url": address}, event=event)
-    reason = unready_reason(view)
+    reason = f"gateways refuse it: {withdrawn}" if withdrawn else unready_reason(view)
     if one.status == "unhealthy" and one.status_reason == reason:
         return None
     event = "deployment.unhealthy" if one.status == "healthy" else "deployment.updated"

@@ -16,7 +16,7 @@ from trimtab.gateway.services import ClientConnection, Send, Services
 from trimtab.gateway.upstream import FailureKind, UpstreamError, UpstreamResponse
 from trimtab.metering.record import encode_record
 from trimtab.metering.spool import SpoolError
-from trimtab.routing.choose import check_approval, find_route, pick_deployment, pick_target, spare_deployment
+from trimtab.routing.choose import admitted, find_route, pick_deployment, pick_target, spare_deployment
 from trimtab.routing.records import ApiKeyEntry, DeploymentEntry
 from trimtab.routing.snapshot import Snapshot
 
@@ -117,8 +117,8 @@ class Exchange:
         if account.unit is None and request.user:
             account.unit = request.user
         route = account.route = find_route(snapshot, account.key.workspace_id, request.model)
-        entry = pick_deployment(snapshot, route, account.unit, services.random)
-        check_approval(entry, account.wall_ns / 1e9)
+        chosen = pick_deployment(snapshot, route, account.unit, services.random)
+        entry = admitted(snapshot, route, chosen, account.wall_ns / 1e9)
         try:
             response = await self._call(entry, request, body)
         except _NothingSentError:

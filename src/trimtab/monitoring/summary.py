@@ -94,14 +94,19 @@ def custom(steps: Sequence[MetricStep]) -> dict[str, MetricSummary]:
     for metric_type, group in groupby(sorted(steps, key=lambda s: (s.metric_type, s.t)), key=lambda s: s.metric_type):
         of_type = list(group)
         count, total = sum(s.count for s in of_type), sum(s.sum for s in of_type)
-        quantiles = _quantiles(b"".join(s.hist for s in of_type), 1.0)
+        low, high = min(s.min for s in of_type), max(s.max for s in of_type)
+        # The exact extremes are known here, and no percentile lies beyond them.
+        quantiles = [
+            None if value is None else min(max(value, low), high)
+            for value in _quantiles(b"".join(s.hist for s in of_type), 1.0)
+        ]
         found[metric_type] = MetricSummary(
             unit=of_type[-1].metric_unit,
             count=count,
             mean=total / count,
             total=total,
-            min=min(s.min for s in of_type),
-            max=max(s.max for s in of_type),
+            min=low,
+            max=high,
             p50=quantiles[1],
             p95=quantiles[2],
             p99=quantiles[3],

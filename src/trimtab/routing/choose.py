@@ -93,7 +93,7 @@ def pick_deployment(snapshot: Snapshot, route: RouteEntry, unit: str | None, ran
 
 
 def spare_deployment(snapshot: Snapshot, route: RouteEntry, away: DeploymentEntry) -> DeploymentEntry | None:
-    """Return another deployment with a share of `route`, for a request that `away` cannot even be sent.
+    """Return another deployment with a share of `route`, for a request that `away` cannot serve or even be sent.
 
     In production only one whose approval is unconditional: a conditional one is not given more than its share.
     """
@@ -109,6 +109,25 @@ def _deployment_of(snapshot: Snapshot, route: RouteEntry, deployment_id: str) ->
     """The deployment of an arm; one of another workspace is not there, whatever the route says."""
     deployment = snapshot.deployments.get(deployment_id)
     return None if deployment is None or deployment.workspace_id != route.workspace_id else deployment
+
+
+def admitted(snapshot: Snapshot, route: RouteEntry, chosen: DeploymentEntry, now: float) -> DeploymentEntry:
+    """Return `chosen`, or another deployment of the route where the approval of `chosen` no longer holds.
+
+    Parameters:
+        now: Unix seconds.
+
+    Raises:
+        TrimtabError: MODEL_NOT_APPROVED when there is no other.
+    """
+    try:
+        check_approval(chosen, now)
+    except TrimtabError:
+        spare = spare_deployment(snapshot, route, chosen)
+        if spare is None:
+            raise
+        return spare
+    return chosen
 
 
 def check_approval(deployment: DeploymentEntry, now: float) -> None:

@@ -29,7 +29,7 @@ from trimtab.server.children import Backoff, Child, describe_exit
 from trimtab.server.listening import listen
 from trimtab.server.part import EXIT_REFUSED, one_line
 from trimtab.server.parts import PARTS, Part, PartContext
-from trimtab.server.preparation import Prepared, prepare_database
+from trimtab.server.preparation import Prepared, check_database, prepare_database
 from trimtab.server.secrets import load_or_create_secret_key
 from trimtab.server.settings import Settings, without_settings
 
@@ -50,7 +50,9 @@ class _StopRequestedError(Exception):
 def run(settings: Settings) -> int:
     """Run the server until a signal stops it; returns the exit status. Call it from the main thread."""
     # Imported late, so that a supervisor of other parts needs no feature.
-    return Supervisor(settings, PARTS, prepare_database).run()
+    # Beside a database elsewhere a gateway prepares nothing, and serves even while that is down.
+    gateway_alone = settings.role == "gateway" and settings.database_url is not None
+    return Supervisor(settings, PARTS, check_database if gateway_alone else prepare_database).run()
 
 
 class Supervisor:
@@ -114,19 +116,17 @@ class Supervisor:
             self._listener = listen(settings.host, settings.port)
         settings = replace(settings, secret_key=load_or_create_secret_key(settings, data_dir))
         urls = self._open_database(data_dir)
-        app_url = urls.app
-        # A gateway beside a database elsewhere serves from its stored snapshot even while that is down.
-        if settings.role != "gateway" or self._postgres is not None:
-            prepared = self._prepare(settings, urls)
-            app_url = prepared.app_url
-            if prepared.admin_key is not None:
-                _say(f"Admin API key, shown only this once: {prepared.admin_key}")
+        prepared = self._prepare(settings, urls)
+        if prepared.admin_key is not None:
+            _say(f"Admin API key, shown only this once: {prepared.admin_key}")
         given = replace(settings, data_dir=data_dir.path, admin_key=None, database_url=None, database_owner_url=None)
         if self._listener is not None:
             given = replace(given, port=self._listener.getsockname()[1])
         for part in self._parts:
             for index in range(settings.workers if part.per_worker else 1):
-                self._children.append(Child(part, self._context(part, index, given, app_url, data_dir.lock_fd)))
+                self._children.append(
+                    Child(part, self._context(part, index, given, prepared.app_url, data_dir.lock_fd))
+                )
         for child in self._children:
             self._launch(child)
 

@@ -216,6 +216,22 @@ def test_health_follows_the_replicas() -> None:
     assert plan(view(fresh, replicas=[replica(fresh), replica(fresh, 1, status="starting")])) is None
 
 
+def test_one_that_gateways_refuse_is_not_called_healthy() -> None:
+    one = serving(1, share=50)
+    ended = {1: Approval("conditional", 5000, NOW)}
+    assert plan(view(one, approvals={1: Approval("conditional", 5000, NOW + timedelta(seconds=1))})) is None
+    found = plan(view(one, approvals=ended))
+    assert found is not None
+    assert found.status == "unhealthy"
+    assert "the conditional approval of its version ended" in found.reason
+    told = serving(1, share=50, status="unhealthy", status_reason=found.reason)
+    assert plan(view(told, approvals=ended)) is None
+    again = plan(view(told))
+    assert again is not None
+    assert again.status == "healthy"
+    assert plan(view(serving(1, share=0), approvals=ended)) is None
+
+
 @pytest.mark.parametrize("status", ["failed", "rolled_back", "retired"])
 def test_what_has_ended_stays(status: Any) -> None:
     one = deployment(1, status=status, rollout_phase="aborted", ended_at=NOW)

@@ -19,9 +19,15 @@ MANY = st.lists(FINITE, min_size=1, max_size=60)
 def test_quantiles_are_within_one_percent(values: list[float], fraction: float) -> None:
     found = Distribution.of(of_values(values)).quantiles([fraction])
     assert found is not None
-    exact = sorted(values)[math.floor(fraction * (len(values) - 1))]
+    exact = sorted(values)[max(math.ceil(fraction * len(values) * (1 - 1e-12)), 1) - 1]
     assume(abs(exact) > 1e-300)
     assert found[0] == pytest.approx(exact, rel=0.010001)
+
+
+def test_a_high_percentile_of_a_few_values_is_the_highest() -> None:
+    found = Distribution.of(of_values([4.4, 8.7, 8.8])).quantiles([0.5, 0.95, 0.99])
+    assert found == pytest.approx([8.7, 8.8, 8.8], rel=0.010001)
+    assert Distribution.of(of_values(range(1, 21))).quantiles([0.95]) == pytest.approx([19], rel=0.010001)
 
 
 @given(FINITE, FINITE)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from trimtab.errors import Code, TrimtabError
 from trimtab.routing.choose import (
+    admitted,
     bucket_of,
     check_approval,
     find_route,
@@ -174,6 +175,17 @@ def test_production_needs_approval(members: dict[str, Any], words: str) -> None:
 def test_conditional_approval_holds_until_it_ends() -> None:
     check_approval(entry(approval="conditional", approval_expires_at=100.0), 99.9)
     check_approval(entry(approval="conditional"), 1e12)
+
+
+def test_where_an_approval_has_ended_its_neighbour_serves() -> None:
+    ended = entry(approval="conditional", approval_expires_at=100.0)
+    approved = entry(id="d2")
+    bot = route("bot", Arm("d1", WHOLE // 2), Arm("d2", WHOLE // 2))
+    assert admitted(known(ended, approved), bot, ended, 99.0) is ended
+    assert admitted(known(ended, approved), bot, ended, 100.0) is approved
+    with pytest.raises(TrimtabError) as caught:
+        admitted(known(ended), route("bot", Arm("d1", WHOLE)), ended, 100.0)
+    assert caught.value.code is Code.MODEL_NOT_APPROVED
 
 
 @dataclass
