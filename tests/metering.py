@@ -23,7 +23,7 @@ from trimtab.db.database import SYSTEM, Database
 from trimtab.ids import new_id
 from trimtab.metering.record import Attempt, RequestRecord, Usage
 from trimtab.sealing import Sealer
-from trimtab.server.settings import Settings
+from trimtab.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from uuid import UUID
 import aiohttp
 from cryptography.fernet import Fernet
 
+from trimtab.context import PartContext
 from trimtab.db.database import SYSTEM, Database
 from trimtab.gateway.upstream import Timeouts
 from trimtab.ids import new_id
@@ -25,9 +26,8 @@ from trimtab.metering.spool import SpoolReader, list_spools
 from trimtab.routing.publish import Change, publish
 from trimtab.routing.records import ApiKeyEntry, Arm, DeploymentEntry, Price, RouteEntry, route_key
 from trimtab.sealing import Sealer
-from trimtab.server.parts import PartContext
-from trimtab.server.settings import Settings
 from trimtab.server.web import serve
+from trimtab.settings import Settings
 
 KEY = "tt_test-key"
 SECRET = Fernet.generate_key().decode()

@@ -20,7 +20,7 @@ from trimtab.clock import Clock, system_clock
 from trimtab.db.database import SYSTEM, Database
 from trimtab.ids import new_id
 from trimtab.sealing import Sealer
-from trimtab.server.settings import Settings
+from trimtab.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,13 @@ import sys
 import time
 from pathlib import Path
 
+from trimtab.context import PartContext
 from trimtab.db.embedded import Urls
 from trimtab.processes import death_signal
-from trimtab.server.parts import Part, PartContext
+from trimtab.server.parts import Part
 from trimtab.server.preparation import Prepared
-from trimtab.server.settings import Settings
 from trimtab.server.supervisor import Supervisor
+from trimtab.settings import Settings
 
 ALL = frozenset({"all", "gateway", "api", "controller"})
 

@@ -6,10 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+from trimtab.context import PartContext
 from trimtab.deployments import runner
 from trimtab.server import controller
-from trimtab.server.parts import PartContext
-from trimtab.server.settings import Settings
+from trimtab.settings import Settings
 
 
 def main(part: str, database_url: str, data_dir: str) -> int:

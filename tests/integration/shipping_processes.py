@@ -15,11 +15,11 @@ from uuid import UUID
 from tests.metering import World, make_record
 
 from trimtab.clock import system_clock
+from trimtab.context import PartContext
 from trimtab.metering.record import Usage, encode_record
 from trimtab.metering.shipper import run
 from trimtab.metering.spool import SpoolWriter
-from trimtab.server.parts import PartContext
-from trimtab.server.settings import Settings
+from trimtab.settings import Settings
 
 
 def write(data_dir: Path, ids: list[str]) -> None:

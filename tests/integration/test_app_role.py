@@ -13,7 +13,7 @@ from trimtab.db.migrate import migrate
 from trimtab.errors import Code, TrimtabError
 from trimtab.sealing import Sealer
 from trimtab.server.preparation import check_database, prepare_database
-from trimtab.server.settings import Settings
+from trimtab.settings import Settings
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from trimtab.db.embedded import Urls
 from trimtab.errors import Code, TrimtabError
 from trimtab.sealing import key_fingerprint
 from trimtab.server.secrets import check_sealing_key, load_or_create_secret_key
-from trimtab.server.settings import Settings
+from trimtab.settings import Settings
 
 FIRST, SECOND, THIRD = (Fernet.generate_key().decode() for _ in range(3))
 

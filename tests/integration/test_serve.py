@@ -21,7 +21,7 @@ from trimtab.db.embedded import Urls, read_urls
 
 PROGRAM = """
 import os, sys
-from trimtab.server.settings import Settings
+from trimtab.settings import Settings
 from trimtab.server.supervisor import run
 sys.exit(run(Settings.from_env(os.environ, port=0)))
 """

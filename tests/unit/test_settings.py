@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
+from trimtab.context import PartContext
 from trimtab.errors import Code, TrimtabError
-from trimtab.server.parts import PARTS, PartContext
-from trimtab.server.settings import Settings, without_settings
+from trimtab.server.parts import PARTS
+from trimtab.settings import Settings, without_settings
 
 KEY = Fernet.generate_key().decode()
 URL = "postgresql://app:secret@db:5432/trimtab"

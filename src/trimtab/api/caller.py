@@ -19,7 +19,7 @@ from trimtab.clock import Clock
 from trimtab.db.database import SYSTEM, Connection, Database, Role
 from trimtab.errors import Code, TrimtabError
 from trimtab.sealing import Sealer
-from trimtab.server.settings import Settings
+from trimtab.settings import Settings
 
 AUTHENTICATE = """
 select key_id, workspace_id, member_id, member_name, role, scopes, workspace_name from trimtab.authenticate(%s)

@@ -14,7 +14,7 @@ from trimtab.cli.failure import EXIT_USAGE, Failure
 from trimtab.cli.output import print_json
 
 if TYPE_CHECKING:
-    from trimtab.server.settings import Settings
+    from trimtab.settings import Settings
 
 DataDir = Annotated[
     Path | None,
@@ -44,8 +44,8 @@ def serve(
 ) -> None:
     """Run a server until it is told to stop (Ctrl-C or SIGTERM)."""
     with failures(EXIT_USAGE):
-        from trimtab.server.settings import Settings
         from trimtab.server.supervisor import run
+        from trimtab.settings import Settings
 
         settings = Settings.from_env(
             os.environ,
@@ -92,7 +92,7 @@ def migrate(data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json:
 
 
 def _url(owner: bool, data_dir: Path | None, database_url: str | None) -> str:
-    from trimtab.server.settings import Settings
+    from trimtab.settings import Settings
 
     settings = Settings.from_env(os.environ, data_dir=data_dir, database_url=database_url)
     if settings.database_url is not None:

@@ -21,6 +21,7 @@ import aiohttp
 import psycopg
 
 from trimtab.clock import Clock, monotonic, system_clock
+from trimtab.context import PartContext
 from trimtab.db.database import SYSTEM, Database
 from trimtab.db.wakeups import wake_ups
 from trimtab.deployments import logs, runner_store
@@ -34,7 +35,6 @@ from trimtab.deployments.store import notify
 from trimtab.errors import TrimtabError
 from trimtab.ids import new_id
 from trimtab.processes import adopt_orphans
-from trimtab.server.parts import PartContext
 
 log = logging.getLogger(__name__)
 

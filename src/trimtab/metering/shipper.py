@@ -16,6 +16,7 @@ from uuid import UUID
 import psycopg
 
 from trimtab.clock import Clock, monotonic, system_clock
+from trimtab.context import PartContext
 from trimtab.db.database import Database
 from trimtab.errors import TrimtabError
 from trimtab.metering.shipment import Load, PositionMovedError, Shipments
@@ -27,7 +28,6 @@ from trimtab.metering.spool import (
     list_spools,
 )
 from trimtab.metering.tidying import remove_segments_before, remove_spool, remove_unfinished
-from trimtab.server.parts import PartContext
 
 log = logging.getLogger(__name__)
 

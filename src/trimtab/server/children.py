@@ -10,8 +10,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trimtab.context import PartContext
 from trimtab.processes import death_signal
-from trimtab.server.parts import Part, PartContext
+from trimtab.server.parts import Part
 
 
 @dataclass(slots=True)

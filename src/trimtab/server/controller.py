@@ -15,12 +15,12 @@ from typing import Any
 
 from trimtab.api.answers import forget_old
 from trimtab.clock import Clock, system_clock
+from trimtab.context import PartContext
 from trimtab.db.database import Database
 from trimtab.db.wakeups import wake_ups
 from trimtab.deployments.step import Reconciler
 from trimtab.errors import TrimtabError
 from trimtab.metering.compaction import upkeep
-from trimtab.server.parts import PartContext
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 
+from trimtab.context import PartContext
 from trimtab.errors import TrimtabError
-from trimtab.server.parts import PartContext
 
 EXIT_REFUSED = 2
 """Exit status of a part that a restart cannot help: the supervisor stops the server."""

@@ -12,7 +12,7 @@ from trimtab.db.migrate import is_migrated, migrate
 from trimtab.errors import Code, TrimtabError
 from trimtab.sealing import Sealer
 from trimtab.server.secrets import check_sealing_key
-from trimtab.server.settings import Settings
+from trimtab.settings import Settings
 
 log = logging.getLogger("trimtab.supervisor")
 

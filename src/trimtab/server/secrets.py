@@ -10,7 +10,7 @@ from trimtab.datadir import DataDir
 from trimtab.db.database import SET_SCOPE, SYSTEM
 from trimtab.errors import Code, TrimtabError
 from trimtab.sealing import Sealer
-from trimtab.server.settings import Settings, check_secret_key
+from trimtab.settings import Settings, check_secret_key
 
 FILE = "secret.key"
 _INSTANCE_KEY = "sealing_key_fingerprints"

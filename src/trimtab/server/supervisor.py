@@ -21,6 +21,7 @@ from types import FrameType
 
 import psutil
 
+from trimtab.context import PartContext
 from trimtab.datadir import DataDir
 from trimtab.db.embedded import EmbeddedPostgres, Urls
 from trimtab.errors import TrimtabError
@@ -28,10 +29,10 @@ from trimtab.processes import adopt_orphans
 from trimtab.server.children import Backoff, Child, describe_exit
 from trimtab.server.listening import listen
 from trimtab.server.part import EXIT_REFUSED, one_line
-from trimtab.server.parts import PARTS, Part, PartContext
+from trimtab.server.parts import PARTS, Part
 from trimtab.server.preparation import Prepared, check_database, prepare_database
 from trimtab.server.secrets import load_or_create_secret_key
-from trimtab.server.settings import Settings, without_settings
+from trimtab.settings import Settings, without_settings
 
 Prepare = Callable[[Settings, Urls], Prepared]
 

@@ -23,6 +23,7 @@ import uvloop
 
 from trimtab import __version__
 from trimtab.clock import system_clock
+from trimtab.context import PartContext
 from trimtab.db.database import Database
 from trimtab.gateway.app import Gateway
 from trimtab.gateway.feed import SnapshotFeed
@@ -36,7 +37,6 @@ from trimtab.gateway.upstream_aiohttp import AiohttpUpstream
 from trimtab.ids import new_id
 from trimtab.metering.spool import SpoolWriter
 from trimtab.sealing import Sealer
-from trimtab.server.parts import PartContext
 from trimtab.server.readiness import Check, check_database, check_routing, check_spool, overall
 
 Scope = dict[str, Any]
