@@ -53,7 +53,7 @@ dashboard-types: setup ## Regenerate the dashboard's API types after changing a 
 	@$(TYPES)
 
 browser: ## Find or install the Chromium that the browser tests drive
-	@tools/ensure_chromium.sh
+	@tools/ensure_program.sh "the browser tests" "chromium chromium-browser google-chrome" "chromium fonts-liberation"
 
 # --- using --------------------------------------------------------------------------------------------------
 
@@ -66,7 +66,9 @@ dev: setup ## Server on 8700 and dashboard on 5173, both reloading on change
 		$(DASHBOARD) npm run --silent dev & \
 		wait
 
-bench: setup ## Figures for the closing notes
+bench: setup ## Speed and memory, beside a reference in the same run
+	@tools/ensure_program.sh "the benchmarks" nginx nginx-light
+	@tools/ensure_program.sh "the benchmarks" wrk wrk
 	@$(BIN)/python -m benchmarks
 
 # --- checking -----------------------------------------------------------------------------------------------
