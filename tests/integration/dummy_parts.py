@@ -17,8 +17,8 @@ from trimtab.context import PartContext
 from trimtab.db.embedded import Urls
 from trimtab.processes import death_signal
 from trimtab.server.parts import Part
-from trimtab.server.preparation import Prepared
-from trimtab.server.supervisor import Supervisor
+from trimtab.server.preparation import Prepared, prepare_database
+from trimtab.server.supervisor import Supervisor, preparation
 from trimtab.settings import Settings
 
 ALL = frozenset({"all", "gateway", "api", "controller"})
@@ -166,7 +166,8 @@ def main(arguments: list[str]) -> int:
         if number in flags:
             flags[number] = int(flags[number])
     settings = Settings.from_env({"TRIMTAB_DATA_DIR": data_dir, **os.environ}, **{"port": 0, **flags})  # type: ignore[arg-type]
-    return Supervisor(settings, SCENARIOS[scenario], prepare).run()
+    chosen = preparation(settings)
+    return Supervisor(settings, SCENARIOS[scenario], prepare if chosen is prepare_database else chosen).run()
 
 
 if __name__ == "__main__":

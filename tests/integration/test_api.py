@@ -121,7 +121,9 @@ async def test_each_bad_field_is_named(admin: httpx2.AsyncClient) -> None:
         "name",
     )
     assert [line["field"] for line in several["errors"]] == ["name", "provider", "colour"]
-    assert "`name`, `provider`, `colour`" in several["detail"]
+    assert "`name`: A name is made of" in several["detail"]
+    assert "`provider`: Input should be a valid string" in several["detail"]
+    assert "`colour`: Unknown field" in several["detail"]
     problem(await admin.get("/api/v1/models?limit=1000"), 422, "invalid_request", "limit")
     problem(await admin.get("/api/v1/models?cursor=nonsense"), 422, "invalid_request", "cursor")
     problem(await admin.get("/api/v1/lifecycles/no-uuid"), 422, "invalid_request", "lifecycle_id")

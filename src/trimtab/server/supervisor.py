@@ -51,9 +51,14 @@ class _StopRequestedError(Exception):
 def run(settings: Settings) -> int:
     """Run the server until a signal stops it; returns the exit status. Call it from the main thread."""
     # Imported late, so that a supervisor of other parts needs no feature.
-    # Beside a database elsewhere a gateway prepares nothing, and serves even while that is down.
+    return Supervisor(settings, PARTS, preparation(settings)).run()
+
+
+def preparation(settings: Settings) -> Prepare:
+    """What is done with the database first: beside one elsewhere a gateway prepares nothing, and serves even while that
+    is down."""
     gateway_alone = settings.role == "gateway" and settings.database_url is not None
-    return Supervisor(settings, PARTS, check_database if gateway_alone else prepare_database).run()
+    return check_database if gateway_alone else prepare_database
 
 
 class Supervisor:
