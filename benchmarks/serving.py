@@ -48,6 +48,7 @@ def trimtab(data_dir: Path, cpu: int | None = None) -> Iterator[Serving]:
     """`trimtab serve` with one web worker on a free port, pinned to one CPU when `cpu` says so."""
     port = free_port()
     command = [sys.executable, "-m", "trimtab.cli", "serve", "--port", str(port), "--data-dir", str(data_dir)]
+    command += ["--log-level", "warning"]
     if cpu is not None:
         command = ["taskset", "-c", str(cpu), *command]
     environment = {**os.environ, "TRIMTAB_ADMIN_KEY": KEY}

@@ -99,8 +99,12 @@ class Connection(asyncio.Protocol):
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         )
         for _ in range(CHUNKS):
+            if self.transport.is_closing():
+                return  # the load has ended
             self.transport.write(b"%x\r\n%s\r\n" % (len(DELTA), DELTA))
             await asyncio.sleep(GAP)
+        if self.transport.is_closing():
+            return
         self.transport.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(LAST), LAST))
 
 
