@@ -35,7 +35,7 @@ class Serving:
 @contextmanager
 def process(command: list[str], **options: object) -> Iterator[subprocess.Popen[str]]:
     """A child that is ended, and waited for, at the end of the block."""
-    child = subprocess.Popen(command, text=True, **options)  # type: ignore[call-overload]
+    child = subprocess.Popen(command, text=True, **options)  # type: ignore[call-overload] - options are passed on
     try:
         yield child
     finally:

@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         self.server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment] - TCP has both ways
         self.parser = httptools.HttpRequestParser(self)
         self.server.connections += 1
 
